@@ -1,0 +1,161 @@
+r"""Removal curves: take pixels away in the order of an attribution and watch the score.
+
+MoRF removes the most relevant first (a good map makes the score fall fast), LeRF the least
+relevant first (it should stay high). Samek et al., *Evaluating the visualization of what a deep
+neural network has learned*, 2016; by fractions of pixels as in Jeon et al., *Distilled gradient
+aggregation*, 2022.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lib import copies, draws
+from lib.evaluation.fills import FILLS
+
+ORDERS = ("morf", "lerf")
+SCORES = ("probability", "logit", "accuracy")
+
+
+def removal_order(
+    maps: Float[Tensor, "n h w"], order: str, keys: Sequence[int], seed: int = 0
+) -> Int[Tensor, "n hw"]:
+    """The rank (0 = removed first) of each pixel under ``morf`` or ``lerf``.
+
+    Equal values are ranked by a permutation drawn per image, so that no direction of the image is
+    favored; LeRF of a map is MoRF of its negative. Raises ``ValueError`` for NaN or a bad order.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order {order!r} is unknown; choose one of: {ORDERS}")
+    values = maps.flatten(1)
+    if torch.isnan(values).any():
+        raise ValueError("the attribution map holds NaN: its pixels cannot be ranked")
+    ranks = torch.empty(values.shape, dtype=torch.long)
+    for row, value, key in zip(ranks, values.cpu(), keys, strict=True):
+        shuffle = draws.permutation(seed, (key,), len(value))
+        sorted_ = torch.sort(value[shuffle], stable=True, descending=order == "morf").indices
+        row[shuffle[sorted_]] = torch.arange(len(value))
+    return ranks
+
+
+def removal_counts(fractions: Sequence[float], pixels: int) -> list[int]:
+    """``round(fraction * pixels)`` for each fraction; ``ValueError`` outside [0, 1]."""
+    if not len(fractions) or min(fractions) < 0 or max(fractions) > 1:
+        raise ValueError(f"fractions must be numbers in [0, 1], not {list(fractions)}")
+    return [round(float(fraction) * pixels) for fraction in fractions]
+
+
+def remove(
+    images: Float[Tensor, "n c h w"],
+    maps: Float[Tensor, "n h w"],
+    fraction: float,
+    *,
+    order: str,
+    fill: str = "black",
+    seed: int = 0,
+) -> Float[Tensor, "n c h w"]:
+    """The images with one ``fraction`` of their pixels removed: what a removal curve looks at."""
+    keys = draws.image_keys(images)
+    ranks = removal_order(maps, order, keys, seed)
+    (count,) = removal_counts([fraction], ranks.shape[1])
+    removed = (ranks < count).view(maps.shape).to(images.device)
+    return _fill(fill)(images, removed, [(seed, key, count) for key in keys])
+
+
+def removal_curves(
+    classifier,
+    images: Float[Tensor, "n c h w"],
+    targets: Int[Tensor, " n"],
+    maps: Float[Tensor, "n h w"],
+    *,
+    order: str,
+    fractions: Sequence[float],
+    fill: str = "black",
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> pd.DataFrame:
+    """Scores after removing each fraction of pixels in the order of ``maps``.
+
+    ``maps`` holds one value per pixel (see :mod:`lib.evaluation.maps`); a pixel is removed in all
+    channels, exactly ``round(fraction * H * W)`` of them, and replaced by ``fill`` (``FILLS``).
+    Include 0 and 1 in ``fractions`` to see the intact image and the fill alone.
+
+    Returns one row per image x fraction: ``image`` (its position in ``images``), ``fraction``,
+    ``probability`` and ``logit`` of the target, and ``accuracy`` (1 if the target ranks first).
+    """
+    pixels, classes = copies.check_inputs(classifier, images, targets)
+    if maps.shape != (len(images), *images.shape[2:]):
+        raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
+    keys = draws.image_keys(images)
+    ranks = removal_order(maps, order, keys, seed).view(maps.shape).to(pixels.device)
+    counts = removal_counts(fractions, maps[0].numel())
+    replace = _fill(fill)
+
+    def with_pixels_removed(image: Tensor, draw: Tensor) -> Tensor:
+        count = torch.tensor([counts[k] for k in draw.tolist()], device=pixels.device)
+        removed = ranks[image] < count.view(-1, 1, 1)
+        pairs = zip(image.tolist(), draw.tolist(), strict=True)
+        return replace(pixels[image], removed, [(seed, keys[i], counts[k]) for i, k in pairs])
+
+    def three_scores(batch: Tensor, image: Tensor) -> Tensor:
+        logits = classifier.scores(batch)
+        target = classes[image].view(-1, 1)
+        logit = logits.gather(1, target)
+        first = (logits.argmax(1, keepdim=True) == target).to(logits)
+        return torch.cat([logits.softmax(1).gather(1, target), logit, first], 1)
+
+    answers = copies.run(
+        pixels,
+        len(counts),
+        with_pixels_removed,
+        three_scores,
+        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
+        label=f"removal ({order}, {fill})",
+    )
+    scores = copies.table(answers, len(pixels), len(counts)).numpy().astype(float)
+    index = pd.MultiIndex.from_product(
+        [range(len(images)), [float(f) for f in fractions]], names=["image", "fraction"]
+    )
+    return pd.DataFrame(scores.reshape(-1, 3), index, list(SCORES)).reset_index()
+
+
+def areas(curves: pd.DataFrame, score: str, by: Sequence[str]) -> pd.DataFrame:
+    """The area under each curve: trapezoids over the fraction, one row per group in ``by``."""
+
+    def area(curve: pd.DataFrame) -> float:
+        curve = curve.sort_values("fraction")
+        return float(np.trapezoid(curve[score], curve["fraction"]))
+
+    grouped = curves.groupby(list(by), observed=True, sort=False)[["fraction", score]]
+    return grouped.apply(area).rename("area").reset_index()
+
+
+def share_outside(
+    maps: Float[Tensor, "n h w"],
+    inside: Bool[Tensor, "n h w"],
+    fraction: float,
+    *,
+    keys: Sequence[int],
+    order: str = "lerf",
+    seed: int = 0,
+) -> Float[Tensor, " n"]:
+    """Of the first ``fraction`` of pixels removed, the share that lies outside the object.
+
+    ``inside`` marks the object (:func:`lib.evaluation.boxes.inside_boxes`). A map that knows
+    nothing gives the share of the whole image that lies outside.
+    """
+    (count,) = removal_counts([fraction], maps[0].numel())
+    if count == 0:
+        raise ValueError(f"fraction {fraction} removes no pixel")
+    first = removal_order(maps, order, keys, seed).view(maps.shape) < count
+    return (first & ~inside).sum((1, 2)) / count
+
+
+def _fill(name: str):
+    if name not in FILLS:
+        raise ValueError(f"fill {name!r} is unknown; choose one of: {', '.join(FILLS)}")
+    return FILLS[name]

@@ -1,0 +1,230 @@
+"""Every figure's look, in one place: colors, names, photo grids, heat maps, curves, intervals.
+
+Figures are drawn 6 inches wide in 11-point type, so that they stay legible on a phone, in a
+palette that color-blind readers can tell apart (Okabe and Ito); lines differ in dash as well.
+"""
+
+import io
+from collections.abc import Sequence
+from textwrap import wrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython.display import display
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+WIDTH = 6.0  # inches
+DPI = 200
+CSS_PER_INCH = 110  # how large a figure is shown on a wide screen
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, RED, PINK, GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
+
+# name -> (what readers see, color, dash)
+METHOD_LOOK: dict[str, tuple[str, str, str]] = {
+    "gradient": ("Gradient", SKY, "--"),
+    "input_x_gradient": ("InputGrad", ORANGE, "-"),
+    "integrated_gradients": ("Integrated Gradients", BLUE, "-"),
+    "smoothgrad": ("SmoothGrad", GREEN, "-"),
+    "smoothgrad_squared": ("SmoothGrad²", GREEN, "--"),
+    "guided_backprop": ("Guided backprop", PINK, "-"),
+    "expected_gradients": ("Expected Gradients", RED, "--"),
+    "x_gradient": ("X-Gradient", RED, "-"),
+    "cam": ("CAM", BLUE, "--"),
+    "grad_cam": ("Grad-CAM", RED, "-"),
+    "guided_grad_cam": ("Guided Grad-CAM", PINK, "--"),
+    "occlusion": ("Occlusion", ORANGE, "--"),
+    "lime": ("LIME", PINK, "-"),
+    "rise": ("RISE", GREEN, "-"),
+    "meaningful_perturbation": ("Learned mask", BLUE, "-"),
+    "excitation_backprop": ("Excitation", ORANGE, "-"),
+    "contrastive_excitation_backprop": ("Contrastive excitation", RED, "-"),
+    "random": ("Random", GRAY, ":"),
+    "edges": ("Edges (Sobel)", BLACK, ":"),
+}
+
+sns.set_theme(
+    context="paper",
+    style="whitegrid",
+    palette=[BLUE, RED, GREEN, ORANGE, PINK, SKY, GRAY, BLACK],
+    rc={
+        "figure.dpi": 100,
+        "font.size": 11,
+        "axes.titlesize": 11,
+        "axes.labelsize": 11,
+        "xtick.labelsize": 10,
+        "ytick.labelsize": 10,
+        "legend.fontsize": 10,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": "#e4e4e4",
+        "lines.linewidth": 1.8,
+        "font.family": "DejaVu Sans",
+    },
+)
+
+
+def label(method: str) -> str:
+    """The name of a method as readers see it."""
+    return METHOD_LOOK[method][0] if method in METHOD_LOOK else method.replace("_", " ")
+
+
+def color(method: str) -> str:
+    """The color of a method, the same in every report."""
+    return METHOD_LOOK[method][1] if method in METHOD_LOOK else GRAY
+
+
+def dash(method: str) -> str:
+    """The line style of a method, the same in every report."""
+    return METHOD_LOOK[method][2] if method in METHOD_LOOK else "-."
+
+
+def show(fig: Figure, *, alt: str, caption: str, photo: bool = False, cover: bool = False) -> None:
+    """Put the figure into the report with its alternative text and caption, and close it.
+
+    ``photo=True`` stores a JPEG (for grids of photographs), otherwise a PNG. ``cover=True`` makes
+    it the report's picture on the index page. Raises ``ValueError`` without alt text or caption.
+    """
+    if not alt.strip() or not caption.strip():
+        raise ValueError("a figure needs alt text and a caption")
+    png = io.BytesIO()
+    fig.savefig(png, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.05)
+    plt.close(fig)
+    mime, content = "image/png", png.getvalue()
+    drawn = Image.open(io.BytesIO(content)).convert("RGB")
+    if photo:
+        mime, content = "image/jpeg", _encoded(drawn, "JPEG", quality=82, optimize=True)
+    else:
+        palette = drawn.quantize(256, dither=Image.Dither.NONE)
+        content = _encoded(palette, "PNG", optimize=True)
+    width = round(drawn.width / DPI * CSS_PER_INCH)
+    metadata = {"alt": alt, "caption": caption, "cover": cover, "width": width}
+    display({mime: content}, metadata={mime: metadata}, raw=True)
+
+
+def _encoded(image: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def as_photo(image: Tensor) -> np.ndarray:
+    """An image tensor ``(3, H, W)`` in [0, 1] as an array ``(H, W, 3)``; values are clipped."""
+    return image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def heat(values: Tensor | np.ndarray, percentile: float = 99.0) -> np.ndarray:
+    r"""A nonnegative map scaled for the eye: $\mathrm{clip}((v-\min v)/(P_{99}-\min v), 0, 1)$.
+
+    SmoothGrad's rule. Without the cap a few extreme pixels leave the rest nearly black. A constant
+    map becomes zero.
+    """
+    v = np.asarray(values, dtype=float)
+    low, high = v.min(), np.percentile(v, percentile)
+    return np.clip((v - low) / (high - low), 0, 1) if high > low else np.zeros_like(v)
+
+
+def diverging(values: Tensor | np.ndarray, percentile: float = 99.0) -> np.ndarray:
+    r"""A signed map scaled for the eye: $\mathrm{clip}(v/P_{99}(|v|), -1, 1)$; zero stays zero."""
+    v = np.asarray(values, dtype=float)
+    span = np.percentile(np.abs(v), percentile)
+    return np.clip(v / span, -1, 1) if span > 0 else np.zeros_like(v)
+
+
+def grid(
+    rows: Sequence[Sequence],
+    *,
+    columns: Sequence[str] = (),
+    row_names: Sequence[str] = (),
+    signed: bool = False,
+    cell: float | None = None,
+) -> Figure:
+    """A grid of pictures: image tensors ``(3, H, W)`` in color, two-dimensional maps as heat maps.
+
+    Maps are scaled by :func:`heat` (dark = 0, bright = the 99th percentile), or with
+    ``signed=True`` by :func:`diverging` (blue negative, red positive). ``None`` leaves a gap.
+    """
+    count = max(len(row) for row in rows)
+    cell = cell or WIDTH / count
+    margin = 0.28 * max([1 + title.count("\n") for title in columns], default=0)
+    size = (cell * count, cell * len(rows) + margin)
+    fig, axes = plt.subplots(len(rows), count, figsize=size, squeeze=False, layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    for r, row in enumerate(rows):
+        for c in range(count):
+            ax = axes[r, c]
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+            sns.despine(ax=ax, left=True, bottom=True)
+            picture = row[c] if c < len(row) else None
+            if picture is not None:
+                _draw(ax, picture, signed)
+            if r == 0 and c < len(columns):
+                ax.set_title(columns[c], fontsize=10, pad=3)
+            if c == 0 and r < len(row_names):
+                name = "\n".join(wrap(row_names[r], max(8, int(cell * 11))))
+                ax.set_ylabel(name, fontsize=10)
+    return fig
+
+
+def _draw(ax, picture, signed: bool) -> None:
+    if picture.ndim == 3:
+        ax.imshow(as_photo(picture))
+    elif signed:
+        ax.imshow(diverging(picture), cmap="RdBu_r", vmin=-1, vmax=1)
+    else:
+        ax.imshow(heat(picture), cmap="magma", vmin=0, vmax=1)
+
+
+def curves(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    methods: Sequence[str],
+    ax,
+    percent: bool = True,
+    seed: int = 0,
+) -> None:
+    """One line per method (column ``method``), its mean over images with a 95 % bootstrap band."""
+    for method in methods:
+        sns.lineplot(
+            frame[frame["method"] == method],
+            x=x,
+            y=y,
+            errorbar=("ci", 95),
+            n_boot=1000,
+            seed=seed,
+            color=color(method),
+            linestyle=dash(method),
+            label=label(method),
+            ax=ax,
+            err_kws={"alpha": 0.12, "linewidth": 0},
+        )
+    ax.get_legend().remove()
+    if percent:
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+def legend_below(fig: Figure, ax, columns: int = 3) -> None:
+    """One legend for the whole figure, under it, from the lines of ``ax``."""
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def intervals(findings: dict[str, object], *, ax, xlabel: str, zero: float = 0.0) -> None:
+    """A row per finding: its estimate with the 95 % interval, against a line at ``zero``."""
+    looks = {"supported": (BLUE, "o"), "contradicted": (RED, "X"), "inconclusive": (GRAY, "D")}
+    for row, finding in enumerate(findings.values()):
+        shade, marker = looks[finding.verdict]
+        ax.plot(finding.interval, [row, row], color=shade, linewidth=2.5, solid_capstyle="butt")
+        ax.plot(finding.estimate, row, marker, color=shade, markersize=7)
+    ax.axvline(zero, color=BLACK, linewidth=0.8)
+    ax.set_yticks(range(len(findings)), list(findings))
+    ax.set_ylim(len(findings) - 0.5, -0.5)
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="y", visible=False)
