@@ -39,13 +39,13 @@ def bootstrap(
     """The statistic and its 95 % percentile interval over resampled rows of ``values``.
 
     ``statistic(rows, axis=0)`` reduces the first axis. One value gives an interval of no width;
-    raises ``ValueError`` for none at all and for NaN.
+    raises ``ValueError`` for none at all, NaN and infinity.
     """
     rows = np.asarray(values, dtype=float)
     if len(rows) == 0:
         raise ValueError("nothing to resample: no values")
-    if np.isnan(rows).any():
-        raise ValueError("values hold NaN: drop them, and count them, before resampling")
+    if not np.isfinite(rows).all():
+        raise ValueError("values hold NaN or infinity: drop and count them before resampling")
     random = np.random.default_rng(seed)
     chunks = max(1, len(rows) * draws // 20_000_000)
     samples = [
@@ -103,3 +103,8 @@ def all_of(parts: Sequence[Finding], rule: str) -> Finding:
 
 def _width(part: Finding) -> float:
     return part.interval[1] - part.interval[0]
+
+
+def undecided(rule: str, *, unit: str = "") -> Finding:
+    """The finding of a claim that the data at hand cannot speak to (no boxes, say): n = 0."""
+    return Finding("inconclusive", float("nan"), (float("nan"), float("nan")), 0, unit, rule)

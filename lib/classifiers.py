@@ -1,6 +1,6 @@
 """Load an image classifier as a frozen function: RGB pixels in [0, 1] -> logits."""
 
-import hashlib
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from lib.compiled import compile_scores
+from lib.compiled import compile_scores, weights_hash
 from lib.graph import NotTraceable, normal_form
 from lib.runtime import pick_device, torchvision
 
@@ -40,23 +40,27 @@ class Classifier(nn.Module):
         super().__init__()
         self.name = name
         self.input_size = input_size
-        self.sha256 = _weights_hash(network)
+        self.sha256 = weights_hash(network)
         try:
             self.network: nn.Module = normal_form(network)
         except NotTraceable as error:
             _log.warning("%s runs as given, without folding: %s", name, error)
-            self.network = network
+            self.network = copy.deepcopy(network)
         dtype = next((p.dtype for p in network.parameters()), torch.float32)
         self.register_buffer("mean", torch.tensor(mean, dtype=dtype).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=dtype).view(1, -1, 1, 1))
         self.categories = list(categories) if categories is not None else None
         self.eval().requires_grad_(False)
         self.to(pick_device(str(device)), memory_format=torch.channels_last)
-        self._sessions: dict[tuple[int, ...], object] = {}
+        self._sessions: dict[tuple[int, ...], tuple] = {}
 
     @property
     def device(self) -> torch.device:
         return self.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.mean.dtype
 
     @property
     def is_graph(self) -> bool:
@@ -74,9 +78,13 @@ class Classifier(nn.Module):
         cached by the weights' hash), elsewhere the network itself.
         """
         shape = tuple(images.shape[1:])
-        if shape not in self._sessions:
-            self._sessions[shape] = compile_scores(self, shape)
-        return self._sessions[shape](images)
+        state = (self.device, self.dtype, sum(p._version for p in self.parameters()))
+        if shape not in self._sessions or self._sessions[shape][0] != state:
+            self._sessions[shape] = state, compile_scores(self, shape)
+        return self._sessions[shape][1](images)
+
+    def __getstate__(self) -> dict:
+        return {**super().__getstate__(), "_sessions": {}}  # a copy's weights may be altered
 
 
 def load_classifier(
@@ -203,13 +211,3 @@ def _class_count(state: dict[str, Tensor] | None) -> int:
 
 def _names(categories: Sequence[str], count: int) -> list[str]:
     return list(categories) if len(categories) == count else [f"class {k}" for k in range(count)]
-
-
-def _weights_hash(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(
-            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return digest.hexdigest()

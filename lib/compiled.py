@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.runtime import cache_dir
 
@@ -20,10 +20,11 @@ def compile_scores(classifier, shape: tuple[int, ...]) -> Callable[[Tensor], Ten
     """``images (N, *shape) -> logits (N, K)``, equal to ``classifier(images)`` to 1e-4.
 
     On a CPU in float32: an ONNX Runtime session, its export cached by the hash of the weights, the
-    architecture and the shape. Where the export fails, said once, and on other devices: the
-    network itself.
+    architecture and the shape. The network itself on other devices, where the export fails (said
+    once), and where the network is no graph: the exporter would record one of its branches.
     """
-    if classifier.device.type != "cpu" or classifier.mean.dtype != torch.float32:
+    on_cpu = classifier.device.type == "cpu" and classifier.dtype == torch.float32
+    if not on_cpu or not classifier.is_graph:
         return classifier
     try:
         session = _session(_exported(classifier, shape))
@@ -60,9 +61,9 @@ def _session(path: str):
 
 
 def _exported(classifier, shape: tuple[int, ...]) -> str:
-    architecture = getattr(classifier.network, "code", repr(classifier.network))
-    normalization = f"{classifier.mean.tolist()} {classifier.std.tolist()}"
-    parts = [classifier.sha256, architecture, normalization, shape, torch.__version__, _OPSET]
+    # the code names the layers, their representation holds the options (stride, slope...)
+    architecture = (classifier.network.code, repr(classifier.network))
+    parts = [weights_hash(classifier), architecture, shape, torch.__version__, _OPSET]
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
     path = cache_dir("onnx") / f"{key}.onnx"
     if not path.exists():
@@ -82,3 +83,14 @@ def _exported(classifier, shape: tuple[int, ...]) -> str:
             )
         os.replace(partial, path)
     return str(path)
+
+
+def weights_hash(network: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers with their names."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(
+            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return digest.hexdigest()

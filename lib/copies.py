@@ -115,8 +115,8 @@ def batch_size_for(classifier, images: Tensor, route: str, batch_size: int | Non
     Raises ``ValueError`` when the given one is not a positive whole number.
     """
     if batch_size is not None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number from 1, not {batch_size}")
         return batch_size
     sizes = _GRADIENT_BATCH if route == "gradients" else _SCORE_BATCH
     pixels = images.shape[-2] * images.shape[-1]
@@ -133,10 +133,12 @@ def check_inputs(classifier, images: Tensor, targets: Tensor) -> tuple[Tensor, T
         raise ValueError(f"images must be a float tensor (N, C, H, W) in [0, 1], not {found}")
     if len(images) == 0:
         raise ValueError("images is empty: there is nothing to attribute")
+    if images.dtype != classifier.dtype:
+        raise ValueError(f"images are {images.dtype}, the classifier is {classifier.dtype}")
     if not torch.isfinite(images).all():
         raise ValueError("images hold NaN or infinite values")
     targets = torch.as_tensor(targets)
-    if targets.shape != (len(images),) or targets.is_floating_point():
+    if targets.shape != (len(images),) or targets.is_floating_point() or targets.dtype == torch.bool:
         raise ValueError(
             f"targets must be {len(images)} class indices, one per image, "
             f"not {tuple(targets.shape)} {targets.dtype}"
@@ -147,4 +149,4 @@ def check_inputs(classifier, images: Tensor, targets: Tensor) -> tuple[Tensor, T
             f"targets must lie in 0..{classes - 1 if classes else 'K - 1'} (0-based class indices), "
             f"found {int(targets.min())}..{int(targets.max())}"
         )
-    return images.to(classifier.device), targets.to(classifier.device)
+    return images.detach().to(classifier.device), targets.long().to(classifier.device)

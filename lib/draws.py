@@ -7,6 +7,7 @@ drawn on the CPU and moved, so that every device sees the same ones.
 
 import hashlib
 from collections.abc import Sequence
+from operator import index
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def image_keys(images: Float[Tensor, "n c h w"]) -> list[int]:
 
 def generator(seed: int, *key: int) -> torch.Generator:
     """A CPU generator for one (seed, key...); different keys give independent streams."""
-    return torch.Generator().manual_seed(_integer(repr((seed, key)).encode()))
+    return torch.Generator().manual_seed(_integer(repr((index(seed), tuple(map(index, key)))).encode()))
 
 
 def normal(seed: int, keys: Sequence[tuple[int, ...]], shape: Sequence[int]) -> Tensor:

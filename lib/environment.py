@@ -25,9 +25,9 @@ QUIET = 10.0  # seconds between two lines when they cannot be rewritten
 CURES = (
     (r"No space left on device|Errno 28\b|Disk quota exceeded",
      "the disk is full: free some gigabytes and run make again"),
-    (r"Temporary failure in name resolution|Name or service not known|NewConnectionError|getaddrinfo|"
-     r"Failed to establish a new connection|Network is unreachable|Connection refused|ProxyError|"
-     r"ConnectTimeoutError|ReadTimeoutError|Connection reset|IncompleteRead|nodename nor servname",
+    (r"Temporary failure in name resolution|Name or service not known|NewConnectionError|"
+     r"getaddrinfo|Failed to establish a new connection|Network is unreachable|Connection refused|"
+     r"ProxyError|ConnectTimeoutError|ReadTimeoutError|Connection reset|IncompleteRead|nodename nor servname",
      "the package index cannot be reached: check the network "
      "(or PIP_INDEX_URL) and run make again"),
     (r"THESE PACKAGES DO NOT MATCH THE HASHES",

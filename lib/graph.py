@@ -5,35 +5,38 @@
 * batch normalization is folded into the convolution before it,
 * convolutions pad themselves: no explicit zero-padding layer is left in front of one,
 * dropout and identity layers are gone,
-* every activation is a module of its own, out of place: none is functional, none is called twice.
+* every activation is a module of its own, out of place: none is functional,
+* no layer is called twice.
 
 Layers are then addressed by one unambiguous name, and a hook on a module sees each call once.
 """
 
 import copy
-import operator
 
 import torch
 from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 
+from lib.runtime import torchvision
+
+# function or method -> (its module, the options that may follow the input by position)
 _FUNCTIONAL_ACTIVATIONS = {
-    nn.functional.relu: nn.ReLU,
-    nn.functional.relu6: nn.ReLU6,
-    nn.functional.leaky_relu: nn.LeakyReLU,
-    nn.functional.hardswish: nn.Hardswish,
-    nn.functional.hardsigmoid: nn.Hardsigmoid,
-    nn.functional.silu: nn.SiLU,
-    nn.functional.gelu: nn.GELU,
-    torch.relu: nn.ReLU,
-    torch.sigmoid: nn.Sigmoid,
-    torch.tanh: nn.Tanh,
-    "relu": nn.ReLU,
-    "relu_": nn.ReLU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
+    nn.functional.relu: (nn.ReLU, ()),
+    nn.functional.relu6: (nn.ReLU6, ()),
+    nn.functional.leaky_relu: (nn.LeakyReLU, ("negative_slope",)),
+    nn.functional.elu: (nn.ELU, ("alpha",)),
+    nn.functional.hardtanh: (nn.Hardtanh, ("min_val", "max_val")),
+    nn.functional.hardswish: (nn.Hardswish, ()),
+    nn.functional.hardsigmoid: (nn.Hardsigmoid, ()),
+    nn.functional.silu: (nn.SiLU, ()),
+    nn.functional.mish: (nn.Mish, ()),
+    nn.functional.gelu: (nn.GELU, ()),
+    nn.functional.softplus: (nn.Softplus, ("beta", "threshold")),
+    **dict.fromkeys((torch.relu, torch.relu_, "relu", "relu_"), (nn.ReLU, ())),
+    **dict.fromkeys((torch.sigmoid, nn.functional.sigmoid, "sigmoid"), (nn.Sigmoid, ())),
+    **dict.fromkeys((torch.tanh, nn.functional.tanh, "tanh"), (nn.Tanh, ())),
 }
-_ACTIVATION_OPTIONS = ("negative_slope", "approximate")
+_IN_PLACE = (torch.relu_, "relu_")
 
 
 class NotTraceable(ValueError):
@@ -89,17 +92,12 @@ def _absorb_padding(network: nn.Module) -> nn.Module:
 
 def _drop_identities(graph: fx.GraphModule) -> None:
     modules = dict(graph.named_modules())
-    dropouts = (nn.functional.dropout, nn.functional.dropout2d)
+    layers = (nn.Identity, nn.modules.dropout._DropoutNd)
+    functions = (nn.functional.dropout, nn.functional.dropout2d, torchvision.ops.stochastic_depth)
     for node in list(graph.graph.nodes):
-        is_module = node.op == "call_module" and isinstance(
-            modules[node.target], (nn.Identity, nn.Dropout, nn.Dropout2d)
-        )
-        # torchvision's stochastic depth traces to a module that does nothing in evaluation mode
-        is_module |= (
-            node.op == "call_module" and type(modules[node.target]).__name__ == "StochasticDepth"
-        )
-        if is_module or (node.op == "call_function" and node.target in dropouts):
-            node.replace_all_uses_with(node.args[0])
+        is_layer = node.op == "call_module" and isinstance(modules[node.target], layers)
+        if is_layer or (node.op == "call_function" and node.target in functions):
+            node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)
 
 
@@ -108,30 +106,37 @@ def _own_activations(graph: fx.GraphModule) -> None:
     seen: set[str] = set()
     for node in list(graph.graph.nodes):
         if node.op == "call_module":
-            module = modules[node.target]
-            if any(True for _ in module.parameters()) or any(True for _ in module.children()):
-                continue
-            if hasattr(module, "inplace") or node.target in seen:
+            # A layer called twice becomes two: else both calls share the batch norm folded into one
+            module, reused = modules[node.target], node.target in seen
+            in_place = getattr(module, "inplace", False)
+            if in_place or reused:
                 own = copy.deepcopy(module)
-                if hasattr(own, "inplace"):
+                if in_place:
                     own.inplace = False
-                if node.target in seen:
+                    _hand_over(node.args[0], node)
+                if reused:
                     node.target = _free_name(graph, node.name)
                 graph.add_submodule(node.target, own)
             seen.add(node.target)
         elif node.op in ("call_function", "call_method") and node.target in _FUNCTIONAL_ACTIVATIONS:
-            options = {k: v for k, v in node.kwargs.items() if k in _ACTIVATION_OPTIONS}
-            if node.target is nn.functional.leaky_relu and len(node.args) > 1:
-                options["negative_slope"] = node.args[1]
+            activation, names = _FUNCTIONAL_ACTIVATIONS[node.target]
+            options = dict(zip(("input", *names, "inplace"), node.args, strict=False))
+            options |= node.kwargs
+            source = options.pop("input")
+            in_place = options.pop("inplace", False) or node.target in _IN_PLACE
             name = _free_name(graph, node.name)
-            graph.add_submodule(name, _FUNCTIONAL_ACTIVATIONS[node.target](**options))
+            graph.add_submodule(name, activation(**options))
             with graph.graph.inserting_after(node):
-                own = graph.graph.call_module(name, (node.args[0],))
+                own = graph.graph.call_module(name, (source,))
             node.replace_all_uses_with(own)
             graph.graph.erase_node(node)
-        elif node.op == "call_function" and node.target in (operator.iadd, operator.imul):
-            # `x += y` would overwrite a tensor that a hook may hold
-            node.target = operator.add if node.target is operator.iadd else operator.mul
+            if in_place:
+                _hand_over(source, own)
+
+
+def _hand_over(source: fx.Node, node: fx.Node) -> None:
+    """Whoever reads ``source`` after ``node`` had overwritten it in place reads ``node``."""
+    source.replace_all_uses_with(node, delete_user_cb=lambda user: user > node)
 
 
 def _free_name(graph: fx.GraphModule, name: str) -> str:

@@ -39,7 +39,9 @@ def smoothgrad(
 
     Raises ``ValueError`` for samples < 1, negative noise or an unknown statistic.
     """
-    mean, squared, variance = noisy_moments(
+    if statistic not in STATISTICS:
+        raise ValueError(f"statistic {statistic!r} is unknown; choose one of: {STATISTICS}")
+    moments = noisy_moments(
         classifier,
         images,
         targets,
@@ -50,9 +52,7 @@ def smoothgrad(
         batch_size=batch_size,
         **options,
     )
-    if statistic not in STATISTICS:
-        raise ValueError(f"statistic {statistic!r} is unknown; choose one of: {STATISTICS}")
-    return {"mean": mean, "squared": squared, "variance": variance}[statistic]
+    return moments[STATISTICS.index(statistic)]
 
 
 def noisy_moments(
@@ -87,6 +87,8 @@ def noisy_moments(
 
     size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     if method in (None, gradient):
+        if options:
+            raise TypeError(f"the gradient has no option {', '.join(options)}")
         answer = copies.gradients(classifier, classes)
     else:
 

@@ -23,8 +23,7 @@ def linear_imputation(
     r"""Solve $x_i=\sum_j w_{ij}x_j/\sum_j w_{ij}$ for every removed pixel i; keep the others.
 
     With $D=\mathrm{diag}(\sum_j w_{ij})$ this is the grid's graph Laplacian $(D-W)$ restricted to
-    the removed pixels: symmetric and positive definite, solved for all images at once by
-    conjugate gradients. The preconditioner sums corrections over a pyramid of resolutions
+    the removed pixels: symmetric and positive definite, solved by conjugate gradients. The preconditioner sums corrections over a pyramid of resolutions
     (Bramble, Pasciak, Xu 1990), so that large holes need few more iterations than scattered
     pixels. ``tolerance`` bounds every pixel's residual in [0, 1] pixel units; the default is a
     hundredth of the noise that ROAD adds.
@@ -32,38 +31,51 @@ def linear_imputation(
     An image without a single kept pixel becomes its own mean color: nothing is left to impute
     from. Raises ``ArithmeticError`` when ``max_iterations`` are not enough.
     """
-    n, c, h, w = images.shape
-    hole = removed.to(images.device).view(n, 1, h, w).to(images.dtype)
-    mean = images.mean((2, 3), keepdim=True)
-    empty = hole.mean((1, 2, 3)) == 1
-    known = images * (1 - hole)
+    solved = [
+        _solve(image[:, None], hole[None, None].to(image), tolerance, max_iterations)
+        for image, hole in zip(images, removed.to(images.device), strict=True)
+    ]  # one image at a time: its planes fit the cache, and each stops when it is done
+    return torch.stack(solved)[:, :, 0]
+
+
+def _solve(
+    planes: Float[Tensor, "c 1 h w"], hole: Tensor, tolerance: float, max_iterations: int
+) -> Float[Tensor, "c 1 h w"]:
+    if hole.all():
+        return planes.mean((2, 3), keepdim=True).expand_as(planes)
     degree = _neighbor_sum(torch.ones_like(hole))
-    right = hole * _neighbor_sum(known)
-    scale = _pyramid_scales(hole, degree)
-
-    def apply(x: Tensor) -> Tensor:
-        return hole * (degree * x - _neighbor_sum(x))
-
-    x = hole * mean
-    residual = right - apply(x)
-    residual[empty] = 0
-    direction = z = _precondition(residual, hole, scale)
-    rho = _dot(residual, z)
+    weights = _pyramid_weights(hole, degree)
+    known = planes * (1 - hole)
+    x = hole * _pyramid_average(known, 1 - hole)
+    residual = hole * (_neighbor_sum(known + x) - degree * x)
+    direction, rho = torch.zeros_like(residual), 1.0
     for _ in range(max_iterations):
         if (residual / degree).abs().max() <= tolerance:
             return known + x
-        image = apply(direction)
-        step = rho / _dot(direction, image).clamp_min(1e-30)
-        x = x + step * direction
-        residual = residual - step * image
-        z = _precondition(residual, hole, scale)
-        rho, previous = _dot(residual, z), rho
-        direction = z + (rho / previous.clamp_min(1e-30)) * direction
+        z = _precondition(residual, hole, weights)
+        rho, previous = (residual * z).sum((2, 3), keepdim=True), rho
+        direction = z + direction * (rho / previous)
+        image = hole * (degree * direction - _neighbor_sum(direction))
+        # a channel that is solved exactly has nothing left to move along
+        step = rho / (direction * image).sum((2, 3), keepdim=True).clamp_min(1e-30)
+        x += step * direction
+        residual -= step * image
+        rho = rho.clamp_min(1e-30)
     raise ArithmeticError(f"imputation: residual above {tolerance} after {max_iterations} steps")
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((2, 3), keepdim=True)
+def _pyramid_average(known: Tensor, kept: Tensor) -> Tensor:
+    """A first guess: each removed pixel takes the mean of the smallest block that kept any."""
+    sums, counts = [known], [kept]
+    while counts[-1].min() == 0:
+        sums.append(avg_pool2d(sums[-1], 2, ceil_mode=True, divisor_override=1))
+        counts.append(avg_pool2d(counts[-1], 2, ceil_mode=True, divisor_override=1))
+    guess = sums[-1] / counts[-1]
+    for total, count in zip(sums[-2::-1], counts[-2::-1], strict=True):
+        guess = interpolate(guess, scale_factor=2.0, mode="nearest")
+        guess = guess[..., : total.shape[2], : total.shape[3]]
+        guess = torch.where(count > 0, total / count.clamp_min(1), guess)
+    return guess
 
 
 def _neighbor_sum(x: Tensor) -> Tensor:
@@ -74,27 +86,27 @@ def _neighbor_sum(x: Tensor) -> Tensor:
     return DIRECT * across + outer[..., :-2, :] + outer[..., 2:, :]
 
 
-def _pyramid_scales(hole: Tensor, degree: Tensor) -> list[Tensor]:
+def _pyramid_weights(hole: Tensor, degree: Tensor) -> list[Tensor]:
     """A correction's weight at each resolution, in cells of which most pixels are removed.
 
     A cell of side $2^l$ is tied to its surroundings by a number of neighbors that grows like its
     perimeter: its diagonal entry grows, and its weight falls, by a factor of 2 per level.
     """
-    scales = [hole / degree]
+    weights = [hole / degree]
     share = hole
     while min(share.shape[2:]) > 2:
         share = avg_pool2d(share, 2, ceil_mode=True, count_include_pad=False)
-        scales.append((share >= 0.75).to(hole.dtype) * 0.5 ** len(scales))
-    return scales
+        weights.append((share >= 0.75).to(hole.dtype) * 0.5 ** len(weights))
+    return weights
 
 
-def _precondition(residual: Tensor, hole: Tensor, scale: list[Tensor]) -> Tensor:
-    """The sum over resolutions of (restrict, scale, prolong): symmetric, so that CG converges."""
+def _precondition(residual: Tensor, hole: Tensor, weights: list[Tensor]) -> Tensor:
+    """The sum over resolutions of (restrict, weigh, prolong): symmetric, so that CG converges."""
     sums = [residual]
-    for _ in scale[1:]:
+    for _ in weights[1:]:
         sums.append(avg_pool2d(sums[-1], 2, ceil_mode=True, divisor_override=1))
     total = torch.zeros_like(sums[-1])
-    for level, coarse in zip(reversed(scale), reversed(sums), strict=True):
+    for level, coarse in zip(reversed(weights), reversed(sums), strict=True):
         total = interpolate(total, scale_factor=2.0, mode="nearest")
         h, w = coarse.shape[2:]
         total = total[..., :h, :w] + level * coarse

@@ -1,0 +1,73 @@
+# `make help` lists what there is. The work is done in Python: see lib/reports/__main__.py.
+PROFILE ?= default
+PARAMS  ?=
+SET     ?=
+REPORT  ?=
+
+# .venv is made and kept up to date on its own; PYTHON=python uses an environment of yours instead
+ifeq ($(origin PYTHON),undefined)
+PYTHON := .venv/bin/python
+SET_UP := env
+endif
+
+CLI   := $(PYTHON) -m lib.reports
+SLUGS := $(sort $(basename $(notdir $(wildcard notebooks/[0-9a-z]*.ipynb))))
+PLAIN := $(filter-out $(SLUGS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
+
+# through the environment, so that quotes and dollars in them reach Python as they are
+export REPORT_PARAMS = $(PARAMS)
+export REPORT_SET = $(SET)
+GIVEN = $(if $(PARAMS),--params "$$REPORT_PARAMS") $(if $(SET),--set "$$REPORT_SET")
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DEFAULT_GOAL := reports
+.PRECIOUS: reports/%.html reports/%.json
+.PHONY: help env reports each index test bench verify lab clean FORCE $(SLUGS) $(PLAIN) $(SLUGS:%=each-%)
+
+help: ## this list
+	@echo 'usage: make [target] [PROFILE=default] [PARAMS=file.yaml] [SET="steps=50 noise=0.2"]'; echo
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-31s  %s\n", $$1, $$2 }'
+	@echo "  NN-slug, slug                    one report (there are: $(SLUGS))"
+	@echo "  reports/<profile>/NN-slug.html   one report of one profile"
+
+env: ## make or update .venv from the pins (happens on its own)
+	@command -v python3 >/dev/null || { echo "error: Python 3.11 or newer is needed: install it and run make again" >&2; exit 1; }
+	@python3 -I lib/environment.py .
+
+reports: $(SET_UP) ## render every report of a profile that is not current, and the index (default)
+	@+status=0; $(MAKE) --no-print-directory each || status=$$?; \
+	  $(CLI) index --profile $(if $(PARAMS)$(SET),custom,'$(PROFILE)') || status=$$?; exit $$status
+
+each: $(SLUGS:%=each-%)
+
+$(SLUGS:%=each-%): each-%:
+	@$(CLI) build $* --profile '$(PROFILE)' --no-index $(GIVEN)
+
+$(SLUGS) $(PLAIN): $(SET_UP)
+	@$(CLI) build $@ --profile '$(PROFILE)' $(GIVEN)
+
+# the builder knows from a content hash what is current: time stamps mean nothing after a clone
+reports/%.html reports/%.json: FORCE $(SET_UP)
+	@$(CLI) build $(*F) --profile '$(*D)' $(GIVEN)
+
+index: $(SET_UP) ## write reports/<profile>/index.html anew
+	@$(CLI) index --profile '$(PROFILE)'
+
+test: $(SET_UP) ## run every test, and check style and format
+	$(PYTHON) -m pytest
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+bench: $(SET_UP) ## measure speed and memory against other libraries
+	$(PYTHON) -m benchmarks
+
+verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug]
+	@$(CLI) verify $(REPORT) --profile '$(PROFILE)'
+
+lab: $(SET_UP) ## open the notebooks in JupyterLab
+	$(PYTHON) -m jupyterlab notebooks
+
+clean: ## remove caches and experiments; .venv and the profiles' reports stay
+	rm -rf .cache .pytest_cache .ruff_cache reports/custom
+	find lib tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

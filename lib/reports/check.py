@@ -1,0 +1,70 @@
+"""What a page must be: one file, no script, nothing loaded, pictures described, links whole."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+
+FORBIDDEN = {"script", "iframe", "object", "embed", "base", "form", "input"}
+FORBIDDEN |= {"audio", "video", "source"}
+_LOADS = ("src", "srcset", "poster", "data", "background", "action")
+_CSS_LOAD = re.compile(r"@import|url\(\s*['\"]?(?!data:)", re.IGNORECASE)
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.problems: list[str] = []
+        self.ids: Counter[str] = Counter()
+        self.targets: list[str] = []
+        self._style = False
+
+    def handle_starttag(self, tag, attrs):
+        attributes = {name: value or "" for name, value in attrs}
+        self._style = tag == "style"
+        # task lists of Markdown are check boxes, harmless and disabled
+        task = tag == "input" and attributes.get("type") == "checkbox"
+        if (tag in FORBIDDEN or ":" in tag) and not task:
+            self.problems.append(f"<{tag}> is not allowed")
+        if tag == "link" and not attributes.get("href", "").startswith("data:"):
+            self.problems.append(f"<link> loads {attributes.get('href')!r}")
+        for name, value in attributes.items():
+            if name.startswith("on"):
+                self.problems.append(f"<{tag}> has a script in {name}")
+            if name in _LOADS and not value.startswith("data:"):
+                self.problems.append(f"<{tag}> loads {value[:80]!r} from outside the page")
+            if name == "style" and _CSS_LOAD.search(value):
+                self.problems.append(f"<{tag}> loads something in its style")
+        if tag == "img" and not attributes.get("alt", "").strip():
+            self.problems.append("a picture has no alt text")
+        if attributes.get("alt", "").startswith("No description has been provided"):
+            self.problems.append("a picture has no alt text")
+        if "id" in attributes:
+            self.ids[attributes["id"]] += 1
+        href = attributes.get("href", "")
+        if tag == "a" and re.match(r"\s*(javascript|vbscript|data|file):", href, re.IGNORECASE):
+            self.problems.append(f"a link goes to {href[:40]!r}")
+        if tag == "a" and href.startswith("#"):
+            self.targets.append(href[1:])
+
+    handle_startendtag = handle_starttag
+
+    def handle_data(self, data):
+        if self._style and _CSS_LOAD.search(data):
+            self.problems.append("the style sheet loads something")
+
+    def handle_endtag(self, tag):
+        if tag == "style":
+            self._style = False
+
+
+def page_problems(html: str) -> list[str]:
+    """Return what is wrong with a page, one line each; an empty list is a good page."""
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    problems = reader.problems
+    problems += [f"the id {name!r} is used {n} times" for name, n in reader.ids.items() if n > 1]
+    problems += [f"a link leads nowhere: #{t}" for t in reader.targets if t not in reader.ids]
+    return list(dict.fromkeys(problems))

@@ -1,0 +1,81 @@
+"""One progress line per report, readable on a terminal, in a log and under `make -j`.
+
+On a terminal that no other report shares, one line is rewritten. Otherwise whole lines are printed:
+one at most every 15 seconds, and one when the report is finished.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+
+QUIET = 15.0  # seconds between two lines that are not rewritten
+
+
+def jobs() -> int:
+    """How many reports make builds at the same time (`-jN`; a bare `-j` counts as one per core)."""
+    flags = os.environ.get("MAKEFLAGS", "")
+    if match := re.search(r"(?:^|\s)-j\s*(\d*)", flags):
+        return int(match[1]) if match[1] else cores()
+    return 1
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def say(text: str, stream=None) -> None:
+    """Print one whole line in one write, so that two processes never mix within a line."""
+    stream = stream or sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
+
+
+class Progress:
+    """Shows which cell runs and what the engine says about itself in `$REPORT_PROGRESS`."""
+
+    def __init__(self, name: str, file: Path):
+        self.name, self.file = name, file
+        self.rewrites = sys.stdout.isatty() and jobs() == 1
+        self.cell, self.cells = 0, 0
+        self.began = self._printed = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.rewrites:
+            sys.stdout.write("\r\x1b[K")
+            sys.stdout.flush()
+
+    def at(self, cell: int, cells: int) -> None:
+        self.cell, self.cells = cell, cells
+
+    def line(self) -> str:
+        parts = [self.name, f"cell {self.cell}/{self.cells}" if self.cells else "starting"]
+        try:
+            label, done, total = self.file.read_text(encoding="utf-8").strip().split("\t")
+            parts.append(f"{label} {100 * float(done) / float(total):.0f} %")
+        except (OSError, ValueError, ZeroDivisionError):
+            pass
+        return "  ".join([*parts, f"{time.monotonic() - self.began:.0f} s"])
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.2):
+            now = time.monotonic()
+            if self.rewrites:
+                width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
+                sys.stdout.write("\r\x1b[K" + self.line()[: width - 1])
+                sys.stdout.flush()
+            elif now - self._printed >= QUIET:
+                self._printed = now
+                say(self.line())

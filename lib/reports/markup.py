@@ -1,0 +1,138 @@
+"""HTML and Markdown that the builder's helpers make: everything that comes from data is escaped."""
+
+from __future__ import annotations
+
+import math
+import re
+from html import escape
+from typing import Any
+
+MARK = "report"  # metadata key of output that may reach the page as HTML
+SYMBOLS = {"supported": "✓", "contradicted": "✕", "inconclusive": "?"}
+
+
+def show(mime: str, content: str) -> None:
+    """Display content in the notebook, marked as built here (the renderer drops unmarked HTML)."""
+    from IPython.display import display
+
+    display({mime: content, "text/plain": ""}, raw=True, metadata={mime: {MARK: True}})
+
+
+def escape_markdown(text: str) -> str:
+    """Text as Markdown that shows just that text: all punctuation is backslash-escaped."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for people: `digits` significant digits, a real minus sign, thousands separated.
+
+    Whole numbers keep all their digits; a missing value is a dash.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, int) or abs(value) >= 10**digits:
+        text = f"{value:,.0f}"
+    elif value and abs(value) < 1e-3:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        text = f"{mantissa} × 10^{int(exponent)}"
+    else:
+        text = f"{value:#.{digits}g}".rstrip(".")
+    return text.replace("-", "−")
+
+
+def html_number(value: Any, digits: int = 3) -> str:
+    return re.sub(r"\^(−?\d+)", r"<sup>\1</sup>", number(value, digits))
+
+
+def badge(verdict: str) -> str:
+    """A verdict in symbol, word and color: never in color alone."""
+    return (
+        f'<span class="badge {verdict}"><span aria-hidden="true">{SYMBOLS[verdict]}</span> '
+        f"{verdict}</span>"
+    )
+
+
+def estimate(claim: dict[str, Any]) -> str:
+    """`0.12 [0.08, 0.16] unit` as HTML."""
+    low, high = claim["interval"]
+    unit = f' <span class="unit">{escape(claim["unit"])}</span>' if claim["unit"] else ""
+    return (
+        f'<span class="nobr">{html_number(claim["estimate"])}</span> '
+        f'<span class="nobr">[{html_number(low)}, {html_number(high)}]</span>{unit}'
+    )
+
+
+def _cell(value: Any, digits: int) -> tuple[str, str]:
+    """(class, content) of a table cell."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    if isinstance(value, bool):
+        return "", "yes" if value else "no"
+    if value is None or isinstance(value, (int, float)):
+        infinite = isinstance(value, float) and math.isinf(value)
+        return ' class="n"', str(value) if infinite else html_number(value, digits)
+    if str(value) in ("NaT", "<NA>"):
+        return "", "–"
+    return "", escape(str(value))
+
+
+def table(frame: Any, caption: str, digits: int = 3) -> str:
+    """A pandas frame (its index too, unless it only counts the rows) as an accessible HTML table.
+
+    Raises:
+        ValueError: the caption or the frame is empty.
+    """
+    import pandas as pd
+
+    if not caption.strip():
+        raise ValueError("report.table: the caption is empty")
+    if frame.empty:
+        raise ValueError("report.table: the table is empty")
+    headers = 0 if isinstance(frame.index, pd.RangeIndex) else frame.index.nlevels
+    frame = frame.reset_index() if headers else frame
+    columns = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in frame.columns]
+    first = [_cell(value, digits)[0] for value in frame.iloc[0]]
+    head = "".join(
+        f'<th scope="col"{kind}>{escape(name.strip())}</th>'
+        for name, kind in zip(columns, first, strict=True)
+    )
+    rows = []
+    for values in frame.itertuples(index=False, name=None):
+        cells = []
+        for position, value in enumerate(values):
+            kind, text = _cell(value, digits)
+            tag = 'th scope="row"' if position < headers else "td"
+            cells.append(f"<{tag}{kind}>{text}</{tag[:2]}>")
+        rows.append("<tr>" + "".join(cells) + "</tr>")
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>'
+        f'<caption><span class="nr"></span>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def verdicts(claims: list[dict[str, Any]], expected: list[str]) -> str:
+    """The verdict table: per claim what was said, the rule, the estimate and the verdict."""
+    missing = [id for id in expected if id not in {claim["id"] for claim in claims}]
+    if missing:
+        raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
+    bodies = []
+    for claim in claims:
+        clock = " (wall-clock: differs from run to run)" if claim["wall_clock"] else ""
+        bodies.append(
+            f'<tbody id="claim-{claim["id"]}"><tr><th scope="rowgroup">{claim["id"]}</th>'
+            f"<td>{escape(claim['statement'])}</td>"
+            f'<td data-label="Estimate [95 % interval]">{estimate(claim)}</td>'
+            f'<td class="n" data-label="n">{number(claim["n"])}</td>'
+            f"<td>{badge(claim['verdict'])}</td></tr>"
+            f'<tr class="how"><td></td><td colspan="4"><b>Measured:</b> {escape(claim["measure"])} '
+            f"<b>Rule:</b> {escape(claim['rule'])}{clock}</td></tr></tbody>"
+        )
+    return (
+        '<div class="scroll" role="region" aria-label="Verdicts" tabindex="0">'
+        '<table class="verdicts"><caption><span class="nr"></span>'
+        "Claims, measurements and verdicts.</caption><thead><tr>"
+        '<th scope="col">Claim</th><th scope="col">What the document says</th>'
+        '<th scope="col">Estimate [95&nbsp;% interval]</th><th scope="col" class="n">n</th>'
+        f'<th scope="col">Verdict</th></tr></thead>{"".join(bodies)}</table></div>'
+    )

@@ -1,0 +1,122 @@
+"""Make reports again, aside, and compare every number with the results in reports/<profile>/.
+
+One line per number: PASS, CHANGED (old, new, tolerance) or WALL-CLOCK (a time, not compared).
+A number passes if |new - old| <= atol + rtol * |old| with the tolerances that the report recorded.
+The files in reports/ are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lib.reports.build import assemble, build_folder, read_results
+from lib.reports.console import say
+from lib.reports.overrides import Run, resolve_run
+from lib.reports.project import CUSTOM, Project, UsageError
+
+Line = tuple[str, str, str]  # status, what, remark
+
+
+def within(old: float, new: float, rtol: float, atol: float) -> bool:
+    return abs(new - old) <= atol + rtol * abs(old)
+
+
+def _number(name: str, old: float, new: float, tolerances: dict[str, float]) -> Line:
+    rtol, atol = tolerances["rtol"], tolerances["atol"]
+    remark = f"{old:.6g} -> {new:.6g}"
+    if within(old, new, rtol, atol):
+        return "PASS", name, remark
+    return "CHANGED", name, f"{remark} (allowed: {atol + rtol * abs(old):.3g})"
+
+
+def _exact(name: str, old: Any, new: Any) -> Line:
+    return ("PASS", name, f"{old}") if old == new else ("CHANGED", name, f"{old} -> {new}")
+
+
+def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    id = old["id"]
+    if old["wall_clock"] and new["wall_clock"]:
+        yield (
+            "WALL-CLOCK",
+            id,
+            f"{old['verdict']}, {old['estimate']:.4g} -> {new['verdict']}, {new['estimate']:.4g}",
+        )
+        yield _exact(f"{id}.n", old["n"], new["n"])
+        return
+    yield _exact(f"{id}.verdict", old["verdict"], new["verdict"])
+    yield _exact(f"{id}.n", old["n"], new["n"])
+    yield _number(f"{id}.estimate", old["estimate"], new["estimate"], old)
+    for end, before, after in zip(("low", "high"), old["interval"], new["interval"], strict=True):
+        yield _number(f"{id}.interval.{end}", before, after, old)
+
+
+def _pairs(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in old | new:
+        yield name, old.get(name), new.get(name)
+
+
+def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    """Compare two results files' contents, number by number. A missing or new number is CHANGED."""
+    for name, before, after in _pairs(old["parameters"], new["parameters"]):
+        if before != after:
+            yield "CHANGED", f"parameter {name}", f"{before!r} -> {after!r}"
+    claims = [{claim["id"]: claim for claim in results["claims"]} for results in (old, new)]
+    for id, before, after in _pairs(*claims):
+        if before is None or after is None:
+            yield "CHANGED", id, "is new" if before is None else "is gone"
+        else:
+            yield from _claim(before, after)
+    for name, before, after in _pairs(old["metrics"], new["metrics"]):
+        if before is None or after is None:
+            yield "CHANGED", name, "is new" if before is None else "is gone"
+        else:
+            yield _number(name, before, after, old["tolerances"][name])
+    for name, before, after in _pairs(old["wall_clock"], new["wall_clock"]):
+        if before is None or after is None:
+            yield "CHANGED", name, "is new" if before is None else "is gone"
+        else:
+            yield "WALL-CLOCK", name, f"{before:.4g} -> {after:.4g}"
+
+
+def _again(run: Run, old: dict[str, Any], timeout: float) -> Iterator[Line]:
+    from lib.reports.execute import ReportFailed, execute
+
+    try:
+        with build_folder(run.project, run.slug) as folder:
+            executed = execute(run, folder, timeout=timeout)
+            new = assemble(run, "", "", executed.results, {})
+    except ReportFailed as failure:
+        where = f" (cell {failure.cell})" if failure.cell else ""
+        yield "CHANGED", run.slug, f"the report fails now{where}: {failure.reason.splitlines()[0]}"
+        return
+    yield from compare(old, new)
+
+
+def verify(project: Project, profile: str, names: list[str], *, timeout: float = 3600) -> int:
+    """Print a line per number of the reports (all of the profile without names); 1 if any changed.
+
+    Raises:
+        UsageError: there is nothing to compare with.
+    """
+    if profile == CUSTOM:
+        raise UsageError("PROFILE=custom: verify compares the reports of a profile in params/")
+    project.check_profile(profile)
+    slugs = [project.resolve(name) for name in names]
+    if not names:
+        slugs = [slug for slug in project.slugs() if project.json(profile, slug).exists()]
+    if not slugs:
+        raise UsageError(f"reports/{profile}: there is no report to verify; run: make reports")
+    work = []
+    for slug in slugs:  # all input is checked before the first kernel starts
+        old = read_results(project.json(profile, slug))
+        if old is None:
+            raise UsageError(f"reports/{profile}/{slug}.json: missing or not a results file")
+        work.append((resolve_run(project, slug, profile), old))
+    counts = {"PASS": 0, "CHANGED": 0, "WALL-CLOCK": 0}
+    for run, old in work:
+        for status, what, remark in _again(run, old, timeout):
+            counts[status] += 1
+            say(f"{status:10}  {run.slug}  {what}  {remark}")
+    say(f"{counts['PASS']} pass, {counts['CHANGED']} changed, {counts['WALL-CLOCK']} wall-clock")
+    return 1 if counts["CHANGED"] else 0

@@ -1,0 +1,109 @@
+"""The Makefile, on a copy of the builder with notebooks of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reports_project import PARAMETERS, QUICK, environment, make_project, write_notebook
+
+ROOT = Path(__file__).parents[1]
+
+
+def make(root, *arguments, python=sys.executable):
+    inherited = {
+        k: v for k, v in environment().items() if k not in ("PYTHON", "PROFILE", "SET", "PARAMS")
+    }
+    inherited["PYTHONPATH"] = str(root)
+    words = ["make", *arguments] + ([f"PYTHON={python}"] if python else [])
+    return subprocess.run(
+        words, cwd=root, env=inherited, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with one good and one broken notebook, and the builder itself."""
+    root = make_project(tmp_path_factory.mktemp("make") / "project")
+    ours = shutil.ignore_patterns("__pycache__", "claims.csv")
+    shutil.copytree(ROOT / "lib/reports", root / "lib/reports", ignore=ours, dirs_exist_ok=True)
+    for name in ("lib/__init__.py", "lib/environment.py", "Makefile"):
+        shutil.copy(ROOT / name, root / name)
+    (root / "notebooks/01-sample.ipynb").unlink()
+    write_notebook(
+        root, "00-broken", [QUICK[0], ("code", PARAMETERS, "parameters"), ("code", "1/0")]
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def first(project):
+    """What `make -k -j2` says the first time."""
+    return make(project, "-k", "-j2")
+
+
+def test_everything_that_can_be_rendered_is_and_the_failure_counts(project, first):
+    assert first.returncode != 0
+    assert "02-quick  done: reports/default/02-quick.html" in first.stdout
+    assert "00-broken  FAILED (cell 3): ZeroDivisionError" in first.stderr
+    assert first.stdout.splitlines()[-1] == "Open reports/default/index.html"
+    index = (project / "reports/default/index.html").read_text()
+    assert "The last build failed" in index
+    assert "QU-1 supported" in index
+
+
+@pytest.mark.parametrize("target", ["02-quick", "quick", "reports/default/02-quick.html"])
+def test_each_name_of_a_report_finds_it_current(project, first, target):
+    done = make(project, target)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "02-quick  is current: reports/default/02-quick.html\n"
+
+
+def test_set_with_quotes_and_dollars_reaches_the_report_as_written(project, first):
+    done = make(project, "quick", "SET=steps=9 kind='cosine' names='[it, \"$$5\"]'")
+    assert done.returncode == 0, done.stderr
+    results = (project / "reports/custom/02-quick.json").read_text()
+    assert '"steps": 9' in results
+    assert '"$5"' in results
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["quick", "SET=stepz=9"], "error: SET: stepz: no such parameter; did you mean 'steps'?"),
+        (["quick", "PARAMS=none.yaml"], "error: none.yaml: no such file"),
+        (["quick", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
+        (["verify", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
+        (["quik"], "No rule to make target"),
+    ],
+)
+def test_wrong_input_is_one_line(project, first, arguments, says):
+    done = make(project, *arguments)
+    assert done.returncode != 0
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_has_a_line_for_every_public_target(project):
+    text = make(project, "help").stdout
+    for target in ("help", "env", "reports", "index", "test", "bench", "verify", "lab", "clean"):
+        assert f"\n  {target} " in text
+    for word in ("PROFILE=", "PARAMS=", "SET=", "NN-slug", "reports/<profile>/NN-slug.html"):
+        assert word in text
+
+
+def test_set_up_runs_by_itself_and_its_failure_is_one_line(project):
+    """Without PYTHON= the environment comes first: a stamp that fits needs no pip."""
+    os.makedirs(project / ".venv/bin", exist_ok=True)
+    link = project / ".venv/bin/python"
+    link.unlink(missing_ok=True)
+    link.symlink_to(sys.executable)
+    stamp = subprocess.run(
+        [sys.executable, "-c", "from lib.environment import fingerprint; print(fingerprint('.'))"],
+        cwd=project, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    (project / ".venv/.ready").write_text(stamp)
+    assert make(project, "env", python=None).returncode == 0
+    shutil.rmtree(project / ".venv")

@@ -1,0 +1,182 @@
+"""What a notebook records: refused when it is not a claim of the report, or not a number."""
+
+import json
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from lib.reports import Report, markup
+from lib.reports.ledger import load_ledger
+
+
+def finding(**changes):
+    facts = {
+        "verdict": "supported",
+        "estimate": 0.5,
+        "interval": (0.25, 0.75),
+        "n": 20,
+        "unit": "probability",
+        "rule": "Supported if the interval lies above zero.",
+    }
+    return SimpleNamespace(**facts | changes)
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPORT_RESULTS", str(tmp_path / "results.json"))
+    made = Report("07-pixel-removal")
+    made.read = lambda: json.loads((tmp_path / "results.json").read_text())
+    made.folder = tmp_path
+    return made
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a helper displays, as (mime, content)."""
+    outputs = []
+    monkeypatch.setattr(markup, "show", lambda mime, content: outputs.append((mime, content)))
+    return outputs
+
+
+def test_the_ledger_is_whole():
+    claims = load_ledger()
+    assert len(claims) == 43
+    assert len({claim.report for claim in claims}) == 15
+    assert all(claim.statement.endswith(".") and claim.measure.endswith(".") for claim in claims)
+
+
+def test_claims_are_written_whole_after_every_call(report):
+    report.claim("PR-2", finding())
+    report.claim("PR-1", finding(verdict="contradicted", n=3.0), rtol=0.1, wall_clock=True)
+    claims = report.read()["claims"]
+    assert [claim["id"] for claim in claims] == ["PR-1", "PR-2"]  # the ledger's order
+    assert claims[0]["verdict"] == "contradicted"
+    assert (claims[0]["n"], claims[0]["rtol"], claims[0]["wall_clock"]) == (3, 0.1, True)
+    assert claims[1]["statement"].startswith("Under LeRF")
+    assert list(report.folder.iterdir()) == [report.folder / "results.json"]
+
+
+@pytest.mark.parametrize(
+    ("id", "changes", "says"),
+    [
+        ("SG-1", {}, "not a claim of 07-pixel-removal"),
+        ("PR-9", {}, "not a claim"),
+        ("PR-1", {"verdict": "true"}, "'true' is not one of"),
+        ("PR-1", {"estimate": float("nan")}, "not a finite number"),
+        ("PR-1", {"interval": (0.1, float("inf"))}, "not a finite number"),
+        ("PR-1", {"interval": (0.2, 0.1)}, "reversed"),
+        ("PR-1", {"n": 0}, "not a count"),
+    ],
+)
+def test_bad_claims_are_refused(report, id, changes, says):
+    with pytest.raises(ValueError, match=says):
+        report.claim(id, finding(**changes))
+    assert report.read()["claims"] == []
+
+
+def test_a_claim_or_metric_is_recorded_once(report):
+    report.claim("PR-1", finding())
+    report.metric("a", 1)
+    with pytest.raises(ValueError, match="already"):
+        report.claim("PR-1", finding())
+    with pytest.raises(ValueError, match="already"):
+        report.metric("a", 1, wall_clock=True)
+
+
+def test_metrics_keep_tolerances_and_times_apart(report):
+    assert report.metric("auc", 0.25, rtol=0.1, atol=0) == 0.25
+    report.metric("seconds", 3, wall_clock=True)
+    results = report.read()
+    assert results["metrics"] == {"auc": 0.25}
+    assert results["tolerances"] == {"auc": {"rtol": 0.1, "atol": 0.0}}
+    assert results["wall_clock"] == {"seconds": 3}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), "x", None])
+def test_metrics_are_finite_numbers(report, value):
+    with pytest.raises((TypeError, ValueError)):
+        report.metric("auc", value)
+    assert report.read()["metrics"] == {}
+
+
+def test_unknown_report():
+    with pytest.raises(ValueError, match="99-nothing"):
+        Report("99-nothing")
+
+
+def test_by_hand_nothing_is_written(monkeypatch, tmp_path):
+    monkeypatch.delenv("REPORT_RESULTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    Report("07-pixel-removal").metric("a", 1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_say_formats_numbers_and_escapes_text(report, shown):
+    report.say("IG: **{auc:.2f}**, {name}", auc=-0.123, name="a_b*c*<script>$x$\n# d")
+    (mime, text) = shown[0]
+    assert mime == "text/markdown"
+    assert text == r"IG: **-0.12**, a\_b\*c\*\<script\>\$x\$ \# d"
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "error"),
+    [
+        ("{a}", {}, KeyError),
+        ("no field", {"a": 1}, ValueError),
+        ("{a:.2f}", {"a": float("nan")}, ValueError),
+        ("{}", {}, IndexError),
+    ],
+)
+def test_say_refuses(report, shown, text, values, error):
+    with pytest.raises(error):
+        report.say(text, **values)
+    assert shown == []
+
+
+def test_table_is_escaped_captioned_and_formatted(report, shown):
+    frame = pd.DataFrame(
+        {"<b>file</b>": ["<script>"], "score": [0.12345], "n": [12345], "none": [float("nan")]},
+        index=pd.Index(["row & one"], name="method"),
+    )
+    report.table(frame, "A <i>caption</i>.")
+    html = shown[0][1]
+    assert "&lt;script&gt;" in html
+    assert "<script" not in html
+    assert "<i>" not in html
+    assert '<th scope="row">row &amp; one</th>' in html
+    assert "0.123<" in html
+    assert "12,345<" in html
+    assert ">–<" in html
+    with pytest.raises(ValueError, match="caption"):
+        report.table(frame, " ")
+
+
+def test_verdicts_need_every_claim(report, shown):
+    report.claim("PR-1", finding())
+    with pytest.raises(ValueError, match="PR-2, PR-3, PR-4"):
+        report.verdicts()
+    for id in ("PR-2", "PR-3", "PR-4"):
+        report.claim(id, finding(verdict="inconclusive", rule="<b>rule</b>"))
+    report.verdicts()
+    html = shown[0][1]
+    assert html.count("<tbody") == 4
+    assert "&lt;b&gt;rule" in html
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.12345, "0.123"),
+        (-0.1, "−0.100"),
+        (12.345, "12.3"),
+        (123.45, "123"),
+        (12345.6, "12,346"),
+        (0.0, "0.00"),
+        (7, "7"),
+        (1e-5, "1.00 × 10^−5"),
+        (None, "–"),
+    ],
+)
+def test_numbers_for_people(value, text):
+    assert markup.number(value) == text

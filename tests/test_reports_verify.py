@@ -1,0 +1,122 @@
+"""verify: re-runs, compares number by number, touches nothing."""
+
+import copy
+import json
+
+import pytest
+from reports_project import built_project, copy_of_built, leftovers, reports, state
+
+from lib.reports.verify import compare, within
+
+
+@pytest.fixture
+def old():
+    return json.loads((built_project() / "reports/default/01-sample.json").read_text())
+
+
+def changed(old, new):
+    return [(what, remark) for status, what, remark in compare(old, new) if status == "CHANGED"]
+
+
+def test_the_same_results_pass(old):
+    lines = list(compare(old, copy.deepcopy(old)))
+    assert {status for status, _, _ in lines} == {"PASS", "WALL-CLOCK"}
+    assert [what for status, what, _ in lines if status == "WALL-CLOCK"] == ["SA-3", "wave.seconds"]
+
+
+def test_the_tolerance_is_atol_plus_rtol_of_the_old_value():
+    assert within(2.0, 2.05, 0.02, 0.0101)
+    assert not within(2.0, 2.05, 0.02, 0.0099)
+    assert within(0.0, 0.001, 0.5, 0.001)
+    assert not within(0.0, 0.0011, 0.5, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "what"),
+    [
+        (("claims", 0, "verdict"), "contradicted", "SA-1.verdict"),
+        (("claims", 0, "estimate"), 0.5, "SA-1.estimate"),
+        (("claims", 1, "interval"), [-0.6, -1e-5], "SA-2.interval.low"),
+        (("claims", 0, "n"), 21, "SA-1.n"),
+        (("claims", 2, "n"), 21, "SA-3.n"),
+        (("metrics", "wave.mean"), 0.2, "wave.mean"),
+        (("metrics", "new"), 1.0, "new"),
+        (("wall_clock", "new"), 1.0, "new"),
+        (("parameters", "steps"), 6, "parameter steps"),
+    ],
+)
+def test_each_change_is_one_line(old, path, value, what):
+    new = copy.deepcopy(old)
+    place = new
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert [name for name, _ in changed(old, new)] == [what]
+
+
+def test_missing_numbers_are_changes(old):
+    new = copy.deepcopy(old)
+    del new["metrics"]["wave.mean"], new["wall_clock"]["wave.seconds"], new["claims"][0]
+    assert changed(old, new) == [
+        ("SA-1", "is gone"),
+        ("wave.mean", "is gone"),
+        ("wave.seconds", "is gone"),
+    ]
+
+
+def test_wall_clock_values_are_not_compared(old):
+    new = copy.deepcopy(old)
+    new["claims"][2] |= {"estimate": 1.0, "verdict": "supported", "interval": [0, 2]}
+    new["wall_clock"]["wave.seconds"] = 99.0
+    assert changed(old, new) == []
+
+
+def test_the_command_passes_on_one_report_and_touches_nothing(tmp_path):
+    root = copy_of_built(tmp_path)
+    before = state(root)
+    done = reports(root, "verify", "sample")
+    assert done.returncode == 0, done.stderr
+    assert "PASS        01-sample  SA-1.estimate  " in done.stdout
+    assert "02-quick" not in done.stdout
+    assert done.stdout.splitlines()[-1].endswith(" pass, 0 changed, 2 wall-clock")
+    assert state(root) == before
+    assert leftovers(root) == []
+
+
+def test_the_command_finds_a_change(tmp_path):
+    root = copy_of_built(tmp_path)
+    path = root / "reports/default/02-quick.json"
+    path.write_text(path.read_text().replace('"steps": 5\n', '"steps": 4\n', 1))
+    results = json.loads(path.read_text())
+    results["metrics"]["steps"] = 4
+    path.write_text(json.dumps(results))
+    done = reports(root, "verify", "quick")
+    assert done.returncode == 1
+    assert "CHANGED     02-quick  steps  4 -> 5 (allowed: 0.081)" in done.stdout
+
+
+def test_a_report_that_fails_now_is_a_change(tmp_path):
+    root = copy_of_built(tmp_path)
+    (root / "params/default/02-quick.yaml").write_text("fault: error\n")
+    done = reports(root, "verify", "02-quick")
+    assert done.returncode == 1
+    assert (
+        "CHANGED     02-quick  02-quick  the report fails now (cell 3): ValueError" in done.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--profile", "smok"], "no folder params/smok"),
+        (["nothing"], "no notebook 'nothing'"),
+        (["quick"], "reports/default/02-quick.json: missing or not a results file"),
+    ],
+)
+def test_bad_input_exits_2(tmp_path, arguments, says):
+    root = copy_of_built(tmp_path)
+    (root / "reports/default/02-quick.json").write_text("{}")
+    done = reports(root, "verify", *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stdout == ""
