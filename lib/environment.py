@@ -27,7 +27,8 @@ CURES = (
      "the disk is full: free some gigabytes and run make again"),
     (r"Temporary failure in name resolution|Name or service not known|NewConnectionError|"
      r"getaddrinfo|Failed to establish a new connection|Network is unreachable|Connection refused|"
-     r"ProxyError|ConnectTimeoutError|ReadTimeoutError|Connection reset|IncompleteRead|nodename nor servname",
+     r"ProxyError|ConnectTimeoutError|ReadTimeoutError|Connection reset|IncompleteRead|"
+     r"nodename nor servname",
      "the package index cannot be reached: check the network "
      "(or PIP_INDEX_URL) and run make again"),
     (r"THESE PACKAGES DO NOT MATCH THE HASHES",
@@ -166,8 +167,9 @@ def run(command, root, line, log):
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
     environment.pop("PYTHONPATH", None)
     process = subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        bufsize=0,  # select must see every line at once
+    )  # fmt: skip
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)

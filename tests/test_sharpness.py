@@ -1,0 +1,47 @@
+"""Total variation by hand."""
+
+import math
+
+import pytest
+import torch
+
+from lib.attribution.baselines import gaussian_blur
+from lib.evaluation.sharpness import total_variation
+
+
+def test_hand_values():
+    step = torch.zeros(1, 4, 6)
+    step[0, :, 3:] = 1  # one vertical edge: 4 differences of 1; the sum is 12
+    assert total_variation(step).item() == pytest.approx(4 / 24)
+    dot = torch.zeros(1, 5, 5)
+    dot[0, 2, 2] = -3.0
+    assert total_variation(dot).item() == pytest.approx(2)
+    assert total_variation(torch.full((1, 5, 7), -2.0)).item() == 0
+
+
+def test_the_scale_of_a_map_does_not_matter_and_its_direction_neither():
+    maps = torch.randn(3, 20, 30)
+    expected = total_variation(maps)
+    torch.testing.assert_close(
+        total_variation(maps * torch.tensor([1e-6, 5, 1e6])[:, None, None]), expected
+    )
+    torch.testing.assert_close(total_variation(maps.flip(1).mT), expected)
+
+
+def test_uniform_noise_is_two_thirds_and_blur_lowers_it():
+    maps = torch.rand(1, 300, 300, generator=torch.Generator().manual_seed(0))
+    noise = total_variation(maps).item()
+    assert noise == pytest.approx(2 / 3, abs=0.01)
+    assert total_variation(gaussian_blur(maps[None], 2.0)[0]).item() < noise / 4
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="zero everywhere"):
+        total_variation(torch.zeros(1, 4, 4))
+    assert math.isnan(total_variation(torch.zeros(1, 4, 4), empty="nan").item())
+    with pytest.raises(ValueError, match="NaN"):
+        total_variation(torch.full((1, 4, 4), torch.nan))
+    with pytest.raises(ValueError, match=r"\(N, H, W\)"):
+        total_variation(torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="empty must be"):
+        total_variation(torch.ones(1, 4, 4), empty="zero")
