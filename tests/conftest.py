@@ -3,6 +3,7 @@
 import os
 
 os.environ["REPORT_PROGRESS"] = "off"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch loads: threads do not spin
 
 import pytest
 import torch

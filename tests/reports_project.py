@@ -103,7 +103,8 @@ plt.close(figure)
 FAULTS
 %% code
 report = Report("01-sample")
-mean = report.metric("wave.mean", float(np.mean(np.sin(x))))
+mean = float(np.mean(np.sin(x)))
+report.metric("wave.mean", mean)
 report.metric("wave.seconds", 1.25, wall_clock=True)
 report.provenance(seeds=[0], device="cpu")
 print("<script>alert(2)</script>")

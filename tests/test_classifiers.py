@@ -299,7 +299,9 @@ def test_published_weights_without_a_network(tmp_path, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     start = time.monotonic()
     for weights in (None, "IMAGENET1K_V1"):
-        message = refused("weights of resnet18 could not be downloaded", "resnet18", weights=weights)
+        message = refused(
+            "weights of resnet18 could not be downloaded", "resnet18", weights=weights
+        )
         assert "checkpoint file" in message and "efficientnet-lite0" in message
     assert time.monotonic() - start < 60  # it does not hang
     folder = tmp_path / "hub" / "checkpoints"

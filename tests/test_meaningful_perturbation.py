@@ -1,5 +1,7 @@
 """Learned masks: closed forms, the gradient of the whole objective, keyed draws, the cache."""
 
+import sys
+
 import pytest
 import torch
 from conftest import relative
@@ -14,6 +16,9 @@ from lib.attribution.meaningful_perturbation import (
     meaningful_perturbation,
     total_variation,
 )
+
+# the package exports the function under the name of its file
+module = sys.modules[meaningful_perturbation.__module__]
 
 OPTIONS = {
     "game": "deletion",
@@ -45,7 +50,7 @@ def patch_reader(x):
 
 @pytest.fixture
 def toy(exact):
-    return exact(patch_reader), torch.full((2, 1, 32, 32), 0.9, dtype=torch.float64)
+    return exact(patch_reader), torch.full((2, 1, 32, 32), 0.65, dtype=torch.float64)
 
 
 @pytest.fixture
@@ -114,8 +119,8 @@ def test_the_mask_finds_the_patch_that_the_model_reads(toy, game, start):
     assert inside > 0.4 and outside < 0.1
     assert relevant.argmax() // 32 % 32 in range(8, 16)
     after = classifier(images * learned.masks).softmax(1)[:, 0]
-    assert (after < 0.05).all() if game == "deletion" else (after > 0.5).all()
-    assert learned.masks.min() >= 0 and learned.masks.max() <= 1 + 1e-12
+    assert (after < 0.1).all() if game == "deletion" else (after > 0.5).all()
+    assert learned.masks.min() >= 0 and learned.masks.max() <= 1
 
 
 def test_the_objective_at_the_returned_mask_is_the_one_reported(small64, images64):
@@ -196,7 +201,7 @@ def test_results_are_kept_and_found_again(small64, images64, tmp_path, monkeypat
         raise AssertionError("computed twice")
 
     with monkeypatch.context() as patched:
-        patched.setattr("lib.attribution.meaningful_perturbation._optimize", refuse)
+        patched.setattr(module, "_optimize", refuse)
         again = learn_masks(small64, images64.flip(0), targets.flip(0), **options)
         assert torch.equal(again.masks.flip(0), first.masks)
         for change in ({"l1": 2e-4}, {"seed": 1}, {"constant": 0.5}):
@@ -224,7 +229,9 @@ def test_the_classifier_stays_as_it_is_after_an_exception(small, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(small.network, "forward", fail)
         with pytest.raises(RuntimeError, match="middle"):
-            learn_masks(small, images, torch.tensor([0, 1]), iterations=3, start="ones", cache=False)
+            learn_masks(
+                small, images, torch.tensor([0, 1]), iterations=3, start="ones", cache=False
+            )
     assert calls and not small.training and not any(p.requires_grad for p in small.parameters())
     assert all(torch.equal(before[k], v) for k, v in small.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())

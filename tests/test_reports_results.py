@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from lib import claims
 from lib.reports import Report, markup
 from lib.reports.ledger import load_ledger
 
@@ -66,13 +67,22 @@ def test_claims_are_written_whole_after_every_call(report):
         ("PR-1", {"estimate": float("nan")}, "not a finite number"),
         ("PR-1", {"interval": (0.1, float("inf"))}, "not a finite number"),
         ("PR-1", {"interval": (0.2, 0.1)}, "reversed"),
-        ("PR-1", {"n": 0}, "not a count"),
+        ("PR-1", {"n": -1}, "not a count"),
+        ("PR-1", {"n": 0}, "supported from n = 0"),
     ],
 )
 def test_bad_claims_are_refused(report, id, changes, says):
     with pytest.raises(ValueError, match=says):
         report.claim(id, finding(**changes))
     assert report.read()["claims"] == []
+
+
+def test_a_claim_that_the_data_cannot_speak_to_has_no_numbers(report, shown):
+    report.claim("PR-3", claims.undecided("a rule", unit="share"))
+    (claim,) = report.read()["claims"]
+    assert (claim["verdict"], claim["n"]) == ("inconclusive", 0)
+    assert (claim["estimate"], claim["interval"]) == (None, [None, None])
+    assert markup.estimate(claim) == "not measurable here"
 
 
 def test_a_claim_or_metric_is_recorded_once(report):
@@ -85,7 +95,7 @@ def test_a_claim_or_metric_is_recorded_once(report):
 
 
 def test_metrics_keep_tolerances_and_times_apart(report):
-    assert report.metric("auc", 0.25, rtol=0.1, atol=0) == 0.25
+    report.metric("auc", 0.25, rtol=0.1, atol=0)
     report.metric("seconds", 3, wall_clock=True)
     results = report.read()
     assert results["metrics"] == {"auc": 0.25}

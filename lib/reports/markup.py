@@ -54,6 +54,8 @@ def badge(verdict: str) -> str:
 
 def estimate(claim: dict[str, Any]) -> str:
     """`0.12 [0.08, 0.16] unit` as HTML."""
+    if claim["estimate"] is None:
+        return "not measurable here"
     low, high = claim["interval"]
     unit = f' <span class="unit">{escape(claim["unit"])}</span>' if claim["unit"] else ""
     return (

@@ -105,11 +105,12 @@ class Report:
         wall_clock: bool = False,
         rtol: float = 0.02,
         atol: float = 1e-3,
-    ) -> Any:
-        """Record the finding on one claim of this report, and return it.
+    ) -> None:
+        """Record the finding on one claim of this report.
 
         Args:
-            finding: has verdict, estimate, interval, n, unit and rule (`lib.claims.Finding`).
+            finding: has verdict, estimate, interval, n, unit and rule (`lib.claims.Finding`);
+                n = 0 means that the data cannot speak to the claim: its numbers become null.
             wall_clock: the estimate is a time or a ratio of times: shown, not compared by verify.
             rtol, atol: how far a re-run may differ, |new - old| <= atol + rtol * |old|.
 
@@ -125,11 +126,17 @@ class Report:
             raise ValueError(f"{id} is already recorded")
         if finding.verdict not in VERDICTS:
             raise ValueError(f"{id}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
-        low, high = (_finite(end, f"{id}: interval") for end in finding.interval)
-        if low > high:
-            raise ValueError(f"{id}: the interval [{low}, {high}] is reversed")
-        if int(finding.n) != finding.n or finding.n < 1:
+        if int(finding.n) != finding.n or finding.n < 0:
             raise ValueError(f"{id}: n = {finding.n} is not a count")
+        if finding.n == 0:  # the data at hand cannot speak to this claim
+            if finding.verdict != "inconclusive":
+                raise ValueError(f"{id}: {finding.verdict} from n = 0")
+            estimate, low, high = None, None, None
+        else:
+            estimate = _finite(finding.estimate, f"{id}: estimate")
+            low, high = (_finite(end, f"{id}: interval") for end in finding.interval)
+            if low > high:
+                raise ValueError(f"{id}: the interval [{low}, {high}] is reversed")
         claim = self._known[id]
         self._results["claims"].append(
             {
@@ -138,7 +145,7 @@ class Report:
                 "statement": claim.statement,
                 "measure": claim.measure,
                 "verdict": str(finding.verdict),
-                "estimate": _finite(finding.estimate, f"{id}: estimate"),
+                "estimate": estimate,
                 "interval": [low, high],
                 "n": int(finding.n),
                 "unit": str(finding.unit),
@@ -150,7 +157,6 @@ class Report:
         order = list(self._known)
         self._results["claims"].sort(key=lambda entry: order.index(entry["id"]))
         self._write()
-        return finding
 
     def metric(
         self,
@@ -160,8 +166,8 @@ class Report:
         rtol: float = 0.02,
         atol: float = 1e-3,
         wall_clock: bool = False,
-    ) -> float:
-        """Record one number under a name and return it.
+    ) -> None:
+        """Record one number under a name.
 
         Raises:
             ValueError: the number is not finite, or the name is taken.
@@ -175,7 +181,6 @@ class Report:
             self._results["metrics"][name] = number
             self._results["tolerances"][name] = _tolerances(rtol, atol, name)
         self._write()
-        return value
 
     def provenance(self, **facts: Any) -> None:
         """Add where the numbers come from: `weights_sha256=...`, `seeds=[0]`, `device=...`."""

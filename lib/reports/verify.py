@@ -46,6 +46,8 @@ def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
         return
     yield _exact(f"{id}.verdict", old["verdict"], new["verdict"])
     yield _exact(f"{id}.n", old["n"], new["n"])
+    if 0 in (old["n"], new["n"]):  # no numbers to compare
+        return
     yield _number(f"{id}.estimate", old["estimate"], new["estimate"], old)
     for end, before, after in zip(("low", "high"), old["interval"], new["interval"], strict=True):
         yield _number(f"{id}.interval.{end}", before, after, old)
