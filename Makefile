@@ -55,7 +55,7 @@ index: $(SET_UP) ## write reports/<profile>/index.html anew
 	@$(CLI) index --profile '$(PROFILE)'
 
 test: $(SET_UP) ## run every test, and check style and format
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadfile
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 

@@ -1,9 +1,13 @@
-"""What every test shares: silence, two threads, the embedded network and photos, exact toys."""
+"""What every test shares: silence, threads, the embedded network and photos, exact toys."""
 
 import os
 
 os.environ["REPORT_PROGRESS"] = "off"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch loads: threads do not spin
+
+WORKERS = min(4, os.cpu_count() or 1)  # of pytest-xdist; each has a share of the cores
+_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(4, os.cpu_count() or 1)
+os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
 
 import pytest
 import torch
@@ -12,7 +16,11 @@ from torch import nn
 from lib.classifiers import Classifier, load_classifier
 from lib.images import load_images
 
-torch.set_num_threads(2)
+torch.set_num_threads(_THREADS)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return WORKERS
 
 
 @pytest.fixture(scope="session")
