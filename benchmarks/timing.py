@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
+
+from benchmarks.rivals import Rival
+
 Work = Callable[[], object]
 
 
@@ -13,14 +17,15 @@ Work = Callable[[], object]
 class Row:
     """One comparison.
 
-    ``ours`` and every one of ``rivals`` do the same work. ``floor`` does what no implementation
-    can avoid: the same number of passes through the network, nothing else. ``targets`` are the
+    ``ours`` and every one of ``rivals`` do the same work; a rival is a function that starts its
+    process (:class:`benchmarks.rivals.Rival`). ``floor`` does what no implementation can avoid:
+    the same number of passes through the network, nothing else. ``targets`` are the
     least ratios rival / ours that we promise; ``floor_target`` the largest ours / floor.
     """
 
     name: str
     ours: Work
-    rivals: dict[str, Work] = field(default_factory=dict)
+    rivals: dict[str, Callable[[], Rival]] = field(default_factory=dict)
     floor: Work | None = None
     targets: dict[str, float] = field(default_factory=dict)
     floor_target: float | None = 1.15
@@ -30,18 +35,26 @@ def seconds(work: Work) -> float:
     gc.collect()
     start = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
 def measure(row: Row, repeats: int) -> dict:
     """Median seconds of everything in the row, and the ratios of the medians."""
-    works = {"ours": row.ours, **row.rivals, **({"floor": row.floor} if row.floor else {})}
-    for work in works.values():  # a warm-up: caches, sessions, thread pools
-        work()
-    times: dict[str, list[float]] = {name: [] for name in works}
+    timers = {"ours": lambda: seconds(row.ours)}
+    if row.floor:
+        timers["floor"] = lambda: seconds(row.floor)
+    rivals = {name: start() for name, start in row.rivals.items()}
+    timers |= {name: rival.seconds for name, rival in rivals.items()}
+    for timer in timers.values():  # a warm-up: caches, sessions, thread pools
+        timer()
+    times: dict[str, list[float]] = {name: [] for name in timers}
     for _ in range(repeats):
-        for name, work in works.items():
-            times[name].append(seconds(work))
+        for name, timer in timers.items():
+            times[name].append(timer())
+    for rival in rivals.values():
+        rival.close()
     median = {name: statistics.median(values) for name, values in times.items()}
     result = {"name": row.name, "seconds": median, "checks": []}
     for rival in row.rivals:
