@@ -67,6 +67,22 @@ def captum_smoothgrad_default(model, inputs):
     return _captum_smoothgrad(model, inputs)
 
 
+def _captum_occlusion(model, inputs, **options):
+    from captum.attr import Occlusion
+
+    window, stride = (3, *2 * [inputs["window"]]), (3, *2 * [inputs["stride"]])
+    x, y = inputs["pixels"], inputs["targets"]
+    return lambda: Occlusion(model).attribute(x, window, stride, 0, y, **options)
+
+
+def captum_occlusion_tuned(model, inputs):
+    return _captum_occlusion(model, inputs, perturbations_per_eval=BATCH)
+
+
+def captum_occlusion_default(model, inputs):
+    return _captum_occlusion(model, inputs)
+
+
 def quantus_pixel_flipping(model, inputs):
     import quantus
 
@@ -79,6 +95,63 @@ def quantus_pixel_flipping(model, inputs):
     )
     device = inputs["device"]
     return lambda: flipping(model=model, x_batch=x, y_batch=y, a_batch=maps, device=device)
+
+
+def lime_package(model, inputs):
+    from lime.lime_image import LimeImageExplainer
+
+    image = inputs["pixels"][0].permute(1, 2, 0).double().cpu().numpy()
+    explainer = LimeImageExplainer(random_state=0)
+
+    def probabilities(images):
+        batch = torch.from_numpy(images.transpose(0, 3, 1, 2)).float().to(inputs["device"])
+        with torch.no_grad():
+            return model(batch).softmax(1).cpu().numpy()
+
+    return lambda: explainer.explain_instance(
+        image,
+        probabilities,
+        labels=(int(inputs["targets"][0]),),
+        top_labels=None,
+        num_samples=inputs["samples"],
+        batch_size=32,
+    )
+
+
+def attribution_prior_loop(model, inputs):
+    import copy
+    from itertools import pairwise
+
+    from sklearn.metrics import roc_auc_score
+
+    widths, (y, yv) = inputs["widths"], inputs["labels"]
+
+    def gini(v):
+        return (v[:, None] - v[None]).abs().mean() / (2 * v.mean())
+
+    def train(x, y, xv, yv):
+        layers = []
+        for n_in, n_out in pairwise(widths):
+            layers += [torch.nn.Linear(n_in, n_out, bias=False), torch.nn.ReLU()]
+        net, best = torch.nn.Sequential(*layers[:-1]), -1.0
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+        for _ in range(inputs["steps"]):
+            rows = x.clone().requires_grad_()
+            z = net(rows)[:, 0]
+            (gradient,) = torch.autograd.grad(z.sum(), rows, create_graph=True)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(z, y)
+            loss = loss - gini((rows * gradient).abs().mean(0))
+            with torch.no_grad():
+                score = roc_auc_score(yv.numpy(), net(xv)[:, 0].numpy())
+            if score > best:
+                best, kept = score, copy.deepcopy(net)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return kept
+
+    people = zip(inputs["train"], y, inputs["validation"], yv, strict=True)
+    return lambda data=list(people): [train(*part) for part in data]
 
 
 class Rival:

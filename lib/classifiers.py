@@ -66,9 +66,13 @@ class Classifier(nn.Module):
     def is_graph(self) -> bool:
         return isinstance(self.network, fx.GraphModule)
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    def normalize(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """What the network itself receives: ``(images - mean) / std``, channels last."""
         pixels = images.contiguous(memory_format=torch.channels_last)
-        return self.network((pixels - self.mean) / self.std)
+        return (pixels - self.mean) / self.std
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        return self.network(self.normalize(images))
 
     @torch.no_grad()
     def scores(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
@@ -102,8 +106,9 @@ def load_classifier(
     ``weights_only=True``), or ``"random"`` (initialized from ``seed``).
 
     Raises ``ValueError`` in one line for an unknown name or weight set, a checkpoint that does not
-    fit, and for weights that cannot be downloaded.
+    fit, for weights that cannot be downloaded, and for a device that is not there.
     """
+    pick_device(device)  # before anything is downloaded
     weights = str(weights) if weights is not None else None
     if name == EMBEDDED:
         return _load_embedded(weights, device, seed)
@@ -155,14 +160,16 @@ def _load_torchvision(name: str, weights: str | None, device: str, seed: int) ->
     if state is None and weights != "random":
         try:
             state = chosen.get_state_dict(progress=False, check_hash=True)
-        except OSError as error:
+        except Exception as error:  # no network, a broken download, a damaged file in its cache
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(
-                f"weights of {name} could not be downloaded ({error}); give a checkpoint file as "
+                f"weights of {name} could not be downloaded ({reason}); give a checkpoint file as "
                 f"weights, or use classifier {EMBEDDED}, which needs no network"
             ) from error
     options = {"num_classes": _class_count(state)}
     if name in ("googlenet", "inception_v3"):  # their published weights expect this
         options |= {"transform_input": state is not None, "init_weights": state is None}
+        options["aux_logits"] = any(key.lower().startswith("aux") for key in state or ("aux",))
     network = _seeded(lambda: torchvision.models.get_model(name, weights=None, **options), seed)
     if state is not None:
         _load_state(network, state, name, weights or chosen.name)
@@ -182,7 +189,7 @@ def _read_checkpoint(path: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # truncated, not a checkpoint, or one that would run code
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"weights {path!r} cannot be read as a state dict: {reason}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

@@ -81,7 +81,7 @@ def table(answers: Iterator[Answers], images: int, copies: int) -> Tensor:
 
 
 def gradients(classifier, targets: Int[Tensor, " n"]) -> Answer:
-    r"""Answer: $\partial S_c / \partial x$ at each copy, ``S_c`` the logit of its image's target."""
+    r"""Answer: $\partial S_c/\partial x$ at each copy, $S_c$ the logit of its image's target."""
 
     def answer(copies: Tensor, image: Tensor) -> Tensor:
         return target_gradient(classifier, copies, targets[image])
@@ -94,6 +94,24 @@ def logits(classifier) -> Answer:
 
     def answer(copies: Tensor, image: Tensor) -> Tensor:
         return classifier.scores(copies)
+
+    return answer
+
+
+def target_scores(classifier, targets: Int[Tensor, " n"], score: str = "logit") -> Answer:
+    """Answer: the target's ``logit`` or ``probability`` of each copy, on the compiled route.
+
+    Raises ``ValueError`` for another ``score``, and when a score is NaN or infinite.
+    """
+    if score not in ("logit", "probability"):
+        raise ValueError(f"score {score!r} is unknown; choose one of: logit, probability")
+
+    def answer(copies: Tensor, image: Tensor) -> Tensor:
+        values = classifier.scores(copies)
+        if not torch.isfinite(values).all():
+            raise ValueError(f"{classifier.name} returned a score that is NaN or infinite")
+        values = values.softmax(1) if score == "probability" else values
+        return values.gather(1, targets[image].view(-1, 1).to(values.device))[:, 0]
 
     return answer
 
@@ -138,15 +156,17 @@ def check_inputs(classifier, images: Tensor, targets: Tensor) -> tuple[Tensor, T
     if not torch.isfinite(images).all():
         raise ValueError("images hold NaN or infinite values")
     targets = torch.as_tensor(targets)
-    if targets.shape != (len(images),) or targets.is_floating_point() or targets.dtype == torch.bool:
+    whole = not targets.is_floating_point() and targets.dtype != torch.bool
+    if targets.shape != (len(images),) or not whole:
         raise ValueError(
             f"targets must be {len(images)} class indices, one per image, "
             f"not {tuple(targets.shape)} {targets.dtype}"
         )
     classes = len(classifier.categories) if classifier.categories else None
     if int(targets.min()) < 0 or (classes is not None and int(targets.max()) >= classes):
+        last = classes - 1 if classes else "K - 1"
         raise ValueError(
-            f"targets must lie in 0..{classes - 1 if classes else 'K - 1'} (0-based class indices), "
+            f"targets must lie in 0..{last} (0-based class indices), "
             f"found {int(targets.min())}..{int(targets.max())}"
         )
     return images.detach().to(classifier.device), targets.long().to(classifier.device)

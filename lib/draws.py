@@ -24,7 +24,8 @@ def image_keys(images: Float[Tensor, "n c h w"]) -> list[int]:
 
 def generator(seed: int, *key: int) -> torch.Generator:
     """A CPU generator for one (seed, key...); different keys give independent streams."""
-    return torch.Generator().manual_seed(_integer(repr((index(seed), tuple(map(index, key)))).encode()))
+    stream = repr((index(seed), tuple(index(part) for part in key)))
+    return torch.Generator().manual_seed(_integer(stream.encode()))
 
 
 def normal(seed: int, keys: Sequence[tuple[int, ...]], shape: Sequence[int]) -> Tensor:

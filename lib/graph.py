@@ -6,6 +6,7 @@
 * convolutions pad themselves: no explicit zero-padding layer is left in front of one,
 * dropout and identity layers are gone,
 * every activation is a module of its own, out of place: none is functional,
+* shapes are changed by ``reshape``, which takes any memory format,
 * no layer is called twice.
 
 Layers are then addressed by one unambiguous name, and a hook on a module sees each call once.
@@ -55,6 +56,7 @@ def normal_form(network: nn.Module) -> fx.GraphModule:
         raise NotTraceable(f"{type(network).__name__} cannot be traced: {error}") from error
     _drop_identities(graph)
     _own_activations(graph)
+    _reshape_views(graph)
     graph = fuse(graph, inplace=True, no_trace=True)
     graph.delete_all_unused_submodules()
     graph.graph.lint()
@@ -99,6 +101,14 @@ def _drop_identities(graph: fx.GraphModule) -> None:
         if is_layer or (node.op == "call_function" and node.target in functions):
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)
+
+
+def _reshape_views(graph: fx.GraphModule) -> None:
+    """``x.view(n, -1)`` fails on the channels-last tensors that run here, ``reshape`` does not."""
+    for node in graph.graph.nodes:
+        of_shape = not any(isinstance(option, torch.dtype) for option in node.args)
+        if node.op == "call_method" and node.target == "view" and of_shape:
+            node.target = "reshape"
 
 
 def _own_activations(graph: fx.GraphModule) -> None:

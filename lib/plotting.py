@@ -12,13 +12,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from IPython.display import display
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 WIDTH = 6.0  # inches
-DPI = 200
+DPI, PHOTO_DPI = 200, 150  # heat maps are noise to a compressor: pages have to stay small
 CSS_PER_INCH = 110  # how large a figure is shown on a wide screen
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PINK, GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
@@ -31,7 +33,7 @@ METHOD_LOOK: dict[str, tuple[str, str, str]] = {
     "smoothgrad": ("SmoothGrad", GREEN, "-"),
     "smoothgrad_squared": ("SmoothGrad²", GREEN, "--"),
     "guided_backprop": ("Guided backprop", PINK, "-"),
-    "expected_gradients": ("Expected Gradients", RED, "--"),
+    "expected_gradients": ("Expected Gradients", GREEN, "-."),
     "x_gradient": ("X-Gradient", RED, "-"),
     "cam": ("CAM", BLUE, "--"),
     "grad_cam": ("Grad-CAM", RED, "-"),
@@ -42,9 +44,14 @@ METHOD_LOOK: dict[str, tuple[str, str, str]] = {
     "meaningful_perturbation": ("Learned mask", BLUE, "-"),
     "excitation_backprop": ("Excitation", ORANGE, "-"),
     "contrastive_excitation_backprop": ("Contrastive excitation", RED, "-"),
+    "right_for_the_right_reasons": ("RRR", PINK, "-."),
+    "unregularized": ("No prior", GRAY, "-"),
+    "unregularized_without_bias": ("No prior, no biases", BLACK, "--"),
     "random": ("Random", GRAY, ":"),
     "edges": ("Edges (Sobel)", BLACK, ":"),
 }
+
+CONTROLS = ("random", "edges")  # maps that must lose
 
 sns.set_theme(
     context="paper",
@@ -92,16 +99,17 @@ def show(fig: Figure, *, alt: str, caption: str, photo: bool = False, cover: boo
     if not alt.strip() or not caption.strip():
         raise ValueError("a figure needs alt text and a caption")
     png = io.BytesIO()
-    fig.savefig(png, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.05)
+    dpi = PHOTO_DPI if photo else DPI
+    fig.savefig(png, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
     plt.close(fig)
     mime, content = "image/png", png.getvalue()
     drawn = Image.open(io.BytesIO(content)).convert("RGB")
     if photo:
-        mime, content = "image/jpeg", _encoded(drawn, "JPEG", quality=82, optimize=True)
+        mime, content = "image/jpeg", _encoded(drawn, "JPEG", quality=80, optimize=True)
     else:
         palette = drawn.quantize(256, dither=Image.Dither.NONE)
         content = _encoded(palette, "PNG", optimize=True)
-    width = round(drawn.width / DPI * CSS_PER_INCH)
+    width = round(drawn.width / dpi * CSS_PER_INCH)
     metadata = {"alt": alt, "caption": caption, "cover": cover, "width": width}
     display({mime: content}, metadata={mime: metadata}, raw=True)
 
@@ -120,19 +128,47 @@ def as_photo(image: Tensor) -> np.ndarray:
 def heat(values: Tensor | np.ndarray, percentile: float = 99.0) -> np.ndarray:
     r"""A nonnegative map scaled for the eye: $\mathrm{clip}((v-\min v)/(P_{99}-\min v), 0, 1)$.
 
-    SmoothGrad's rule. Without the cap a few extreme pixels leave the rest nearly black. A constant
-    map becomes zero.
+    SmoothGrad's rule. Without the cap a few extreme pixels leave the rest nearly black; where it
+    would hide them all, the maximum takes its place. A constant map becomes zero.
     """
-    v = np.asarray(values, dtype=float)
+    v = _finite(values)
     low, high = v.min(), np.percentile(v, percentile)
+    high = high if high > low else v.max()
     return np.clip((v - low) / (high - low), 0, 1) if high > low else np.zeros_like(v)
 
 
 def diverging(values: Tensor | np.ndarray, percentile: float = 99.0) -> np.ndarray:
     r"""A signed map scaled for the eye: $\mathrm{clip}(v/P_{99}(|v|), -1, 1)$; zero stays zero."""
-    v = np.asarray(values, dtype=float)
-    span = np.percentile(np.abs(v), percentile)
+    v = _finite(values)
+    span = np.percentile(np.abs(v), percentile) or np.abs(v).max()
     return np.clip(v / span, -1, 1) if span > 0 else np.zeros_like(v)
+
+
+def _finite(values: Tensor | np.ndarray) -> np.ndarray:
+    v = np.asarray(values, dtype=float)
+    if not np.isfinite(v).all():
+        raise ValueError("a map holds NaN or infinite values: it cannot be drawn")
+    return v
+
+
+def overlay(image: Tensor, values: Tensor | np.ndarray, strength: float = 0.55) -> Tensor:
+    """A photo ``(3, H, W)`` under a map: gray, with the map's :func:`heat` in color over it."""
+    tint = plt.get_cmap("magma")(heat(values))[..., :3]
+    gray = as_photo(image.expand(3, -1, -1)).mean(-1, keepdims=True)
+    return torch.from_numpy((1 - strength) * gray + strength * tint).permute(2, 0, 1).float()
+
+
+def outline(image: Tensor, box: Sequence[float], color: str = BLUE, width: int = 3) -> Tensor:
+    """A photo ``(3, H, W)`` with the frame of a box (x0, y0, x1, y1); unchanged for a NaN box."""
+    framed = image.clone()
+    if np.isnan(np.asarray(box, dtype=float)).any():
+        return framed
+    x0, y0, x1, y1 = (round(float(side)) for side in box)
+    mask = torch.zeros(image.shape[1:], dtype=torch.bool)
+    mask[max(0, y0) : y1, max(0, x0) : x1] = True
+    mask[y0 + width : max(0, y1 - width), x0 + width : max(0, x1 - width)] = False
+    framed[:, mask] = torch.tensor(to_rgb(color)).view(3, 1).to(framed)
+    return framed
 
 
 def grid(
@@ -149,25 +185,25 @@ def grid(
     ``signed=True`` by :func:`diverging` (blue negative, red positive). ``None`` leaves a gap.
     """
     count = max(len(row) for row in rows)
-    cell = cell or WIDTH / count
-    margin = 0.28 * max([1 + title.count("\n") for title in columns], default=0)
-    size = (cell * count, cell * len(rows) + margin)
-    fig, axes = plt.subplots(len(rows), count, figsize=size, squeeze=False, layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    names = ["\n".join(wrap(name, 11)) for name in row_names]
+    left = 0.2 * max([1 + name.count("\n") for name in names], default=0)
+    top = 0.19 * max([1 + title.count("\n") for title in columns], default=0) + 0.03
+    cell = cell or (WIDTH - left) / count
+    width, height = left + cell * count, top + cell * len(rows)
+    fig, axes = plt.subplots(len(rows), count, figsize=(width, height), squeeze=False)
+    fig.subplots_adjust(left / width, 0, 1, 1 - top / height, wspace=0.04, hspace=0.04)
     for r, row in enumerate(rows):
         for c in range(count):
             ax = axes[r, c]
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
             sns.despine(ax=ax, left=True, bottom=True)
-            picture = row[c] if c < len(row) else None
-            if picture is not None:
-                _draw(ax, picture, signed)
+            if c < len(row) and row[c] is not None:
+                _draw(ax, row[c], signed)
             if r == 0 and c < len(columns):
                 ax.set_title(columns[c], fontsize=10, pad=3)
-            if c == 0 and r < len(row_names):
-                name = "\n".join(wrap(row_names[r], max(8, int(cell * 11))))
-                ax.set_ylabel(name, fontsize=10)
+            if c == 0 and r < len(names):
+                ax.set_ylabel(names[r], fontsize=10, labelpad=3)
     return fig
 
 
@@ -190,13 +226,16 @@ def curves(
     percent: bool = True,
     seed: int = 0,
 ) -> None:
-    """One line per method (column ``method``), its mean over images with a 95 % bootstrap band."""
+    """One line per method (column ``method``): its mean over images with a 95 % bootstrap band.
+
+    The bands of the controls, ``random`` and ``edges``, are left out: they would hide the others.
+    """
     for method in methods:
         sns.lineplot(
             frame[frame["method"] == method],
             x=x,
             y=y,
-            errorbar=("ci", 95),
+            errorbar=None if method in CONTROLS else ("ci", 95),
             n_boot=1000,
             seed=seed,
             color=color(method),

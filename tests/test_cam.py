@@ -83,7 +83,10 @@ def test_captum_agrees_without_pooling(no_pooling):
     theirs = captum.attr.LayerGradCam(no_pooling, no_pooling.network.get_submodule("0")).attribute(
         images, targets
     )
-    assert relative(grad_cam(no_pooling, images, targets, layer="0", relu=False), theirs) < 1e-5
+    assert (
+        relative(grad_cam(no_pooling, images, targets, layer="0", relu=False), theirs.detach())
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize("row, column", [(3, 4), (1, 9), (6, 2)])
@@ -99,7 +102,7 @@ def test_peak_lies_at_the_center_of_its_cell(blocks, row, column):
 
 def test_relu_keeps_only_evidence_for_the_class(blocks):
     against = grad_cam(blocks, hot_block(3, 4), torch.tensor([1]))
-    assert against.max() == 0
+    assert against.min() == against.max() == 0
     assert grad_cam(blocks, hot_block(3, 4), torch.tensor([1]), relu=False).min() < 0
 
 
@@ -112,7 +115,7 @@ def test_two_batches_in_a_row_are_two_fresh_calls(classifier, pixels, photos):
 
 
 def test_batch_size_and_order_do_not_matter(classifier, pixels, photos):
-    x, t = pixels[:5], photos.targets[:5]
+    x, t = pixels[:5, :, 32:160, 32:192], photos.targets[:5]
     order = torch.tensor([3, 0, 4, 1, 2])
     for method in (cam, grad_cam, guided_grad_cam):
         whole = method(classifier, x, t)
@@ -143,7 +146,9 @@ def test_a_network_without_a_bias():
 
 
 def test_cam_is_refused_without_global_pooling(no_pooling):
-    with pytest.raises(ValueError, match="cam needs .* global average pooling .* no pooling does not"):
+    with pytest.raises(
+        ValueError, match=r"cam needs .* global average pooling .* no pooling does not"
+    ):
         cam(no_pooling, torch.rand(1, 3, 8, 8), torch.tensor([0]))
     # as many channels as weights, but pooled by the maximum
     largest = nn.Sequential(
@@ -158,7 +163,7 @@ def test_cam_is_refused_without_global_pooling(no_pooling):
 
 def test_bad_layers_are_named_with_ones_that_work(classifier, pixels, photos):
     x, t = pixels[:1], photos.targets[:1]
-    with pytest.raises(LayerError, match="'layer4' does not exist .* would work: _swish_1"):
+    with pytest.raises(LayerError, match=r"'layer4' does not exist .* would work: _swish_1"):
         grad_cam(classifier, x, t, layer="layer4")
-    with pytest.raises(LayerError, match="'_fc' .* no spatial output; .* _swish_1 \\(7 x 7\\)"):
+    with pytest.raises(LayerError, match=r"'_fc' .* no spatial output; .* _swish_1 \(7 x 7\)"):
         grad_cam(classifier, x, t, layer="_fc")

@@ -156,6 +156,16 @@ def test_test_labels_choose_nothing():
     assert not runs["test"].equals(other["test"])
 
 
+def test_a_split_is_known_by_its_number_not_by_its_place():
+    tensors = data(networks=3, rows=24)
+    x, y, xv, yv = tensors
+    both = Splits([5, 2, 9], x, y, xv, yv, xv, yv)
+    alone = Splits([9], *(t[2:] for t in (x, y, xv, yv, xv, yv)))
+    runs = [prior_experiment.run(s, "expected_gradients", 1.0, **SMALL) for s in (both, alone)]
+    assert runs[0]["split"].tolist() == [5, 2, 9]
+    assert runs[0]["test"].iloc[2] == pytest.approx(runs[1]["test"].iloc[0], abs=1e-3)
+
+
 def test_lambda_is_the_best_by_mean_validation_score():
     runs = prior_experiment.pd.DataFrame(
         {

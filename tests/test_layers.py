@@ -32,9 +32,9 @@ class Awkward(nn.Module):
         batch = x.size(0)
         a = self.relu(self.first(x))
         b = self.second(a)
-        b += a
+        b.add_(a)
         b = self.relu(b)
-        b *= 2
+        b.mul_(2)
         return self.head(b.view(batch, -1))
 
 
@@ -126,7 +126,9 @@ def test_a_network_that_is_no_graph(exact):
 
 def test_logits_are_those_of_the_network(classifier, pixels):
     for layer in ("_blocks.0", "add_3", "_swish_1"):
-        _, _, logits = activations_and_gradients(classifier, pixels[:2], torch.tensor([1, 2]), layer)
+        _, _, logits = activations_and_gradients(
+            classifier, pixels[:2], torch.tensor([1, 2]), layer
+        )
         assert relative(logits, classifier(pixels[:2])) < 1e-6
 
 
@@ -183,9 +185,9 @@ def test_rest_of_the_embedded_network(classifier, pixels):
 def test_classifier_and_images_are_left_alone(awkward, six):
     targets, before, images = torch.tensor([0, 1, 2, 0]), snapshot(awkward), six.clone()
     activations_and_gradients(awkward, six, targets, "second")
-    split(awkward, six, "second")[1](torch.rand(2, 4, 6, 8).double(), torch.tensor([0, 1]))
+    split(awkward, six, "second")[1](torch.ones(2, 4, 6, 8).double(), torch.tensor([0, 1]))
     spatial_layers(awkward, (3, 6, 8))
-    assert_same(before, (snapshot(awkward)[:4]) + (before[4],))
+    assert_same(before, snapshot(awkward))
     assert torch.equal(six, images)
 
 

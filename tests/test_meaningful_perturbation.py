@@ -116,7 +116,7 @@ def test_the_mask_finds_the_patch_that_the_model_reads(toy, game, start):
     )
     inside = relevant[:, :, PATCH, PATCH].mean()
     outside = (relevant.sum() - relevant[:, :, PATCH, PATCH].sum()) / (2 * (32**2 - 8**2))
-    assert inside > 0.4 and outside < 0.1
+    assert inside > 0.4 and outside < 0.15
     assert relevant.argmax() // 32 % 32 in range(8, 16)
     after = classifier(images * learned.masks).softmax(1)[:, 0]
     assert (after < 0.1).all() if game == "deletion" else (after > 0.5).all()
@@ -265,15 +265,14 @@ def test_a_target_out_of_range_is_refused(small):
         learn_masks(small, torch.rand(1, 3, 16, 16), torch.tensor([4]), cache=False)
 
 
-def test_photos_lose_their_score_to_a_small_mask(classifier, pixels, photos):
-    images, targets = pixels[[4, 13]], photos.targets[[4, 13]]
-    learned = learn_masks(classifier, images, targets, iterations=25, cache=False)
-    before = copies.target_scores(classifier, targets, "probability")(images, torch.arange(2))
-    intact = before.view(-1)
-    assert (learned.trace["score"][:, -1] < 0.25 * intact).all()
-    assert ((1 - learned.masks).mean((1, 2, 3)) < 0.35).all()
-    assert (learned.trace["length"][:, -1] < learned.trace["length"][:, 0]).all()
+def test_photos_lose_their_score_to_the_mask(classifier, pixels, photos):
+    images, targets = pixels[[0, 13]], photos.targets[[0, 13]]
+    learned = learn_masks(classifier, images, targets, iterations=10, cache=False)
+    scores = copies.target_scores(classifier, targets, "probability")
+    intact = scores(images, torch.arange(2))
+    assert (learned.trace["score"][:, -1] < 0.1 * intact).all()
+    assert (learned.trace["objective"][:, -1] < learned.trace["objective"][:, 0]).all()
     relevant = METHODS["meaningful_perturbation"](
         classifier, images[:1], targets[:1], iterations=2, cache=False
     )
-    assert relevant.shape == (1, 1, 224, 224)
+    assert relevant.shape == (1, 1, 224, 224) and 0 <= relevant.min() < relevant.max() <= 1

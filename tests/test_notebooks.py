@@ -20,6 +20,9 @@ CHOSEN = [
 ]
 PROFILES = ("smoke", "default", "imagenet")
 
+NBVAL = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"]
+NBVAL += ["-p", "no:cacheprovider", "--nbval-cell-timeout", "600"]
+
 
 def source(path: Path) -> dict:
     return json.loads(path.read_text())
@@ -63,8 +66,7 @@ def test_smoke_report_is_built_and_reproduced(path, tmp_path):
     copy.write_text(executed.read_text())
     try:
         again = subprocess.run(
-            [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"]
-            + ["-p", "no:cacheprovider", "--nbval-cell-timeout", "600", str(copy)],
+            [*NBVAL, str(copy)],
             cwd=ROOT,
             env=environment,
             text=True,

@@ -62,16 +62,17 @@ def test_window_as_large_as_the_image_gives_one_value(linear):
 
 @pytest.mark.parametrize("window, stride", [((32, 32), (16, 16)), ((50, 40), (30, 17))])
 def test_captum_agrees(classifier, pixels, photos, window, stride):
+    image, target = pixels[:1, :, 60:172, 40:184].contiguous(), photos.targets[:1]
     theirs = captum.attr.Occlusion(classifier).attribute(
-        pixels[:1], (3, *window), (3, *stride), 0, photos.targets[:1], perturbations_per_eval=16
+        image, (3, *window), (3, *stride), 0, target, perturbations_per_eval=16
     )
-    ours = occlusion(classifier, pixels[:1], photos.targets[:1], window=window, stride=stride)
+    ours = occlusion(classifier, image, target, window=window, stride=stride)
     assert relative(ours, theirs[:, :1]) < 1e-4
 
 
 def test_score_units(small):
     images = torch.rand(1, 3, 6, 6)
-    options = dict(window=6, stride=6, baseline="white")
+    options = {"window": 6, "stride": 6, "baseline": "white"}
     whole = small(images)[0], small(torch.ones_like(images))[0]
     logit = occlusion(small, images, torch.tensor([2]), **options)
     assert torch.allclose(logit, (whole[0] - whole[1])[2].expand_as(logit), atol=1e-5)
@@ -82,7 +83,7 @@ def test_score_units(small):
 
 def test_batch_size_and_order_do_not_matter(small):
     images, targets = torch.rand(5, 3, 10, 7), torch.tensor([0, 1, 2, 3, 1])
-    options = dict(window=4, stride=3)
+    options = {"window": 4, "stride": 3}
     whole, before = occlusion(small, images, targets, **options), images.clone()
     for size in (1, 3, 1000):
         again = occlusion(small, images, targets, batch_size=size, **options)

@@ -92,17 +92,17 @@ def test_expected_gradients_converges_to_integrated_gradients_averaged_over_refe
     score, rows = score_of(network()), torch.randn(5, 6, dtype=DOUBLE)
     people = torch.randn(7, 6, dtype=DOUBLE)
     parts = [
-        priors.integrated_gradients(lambda x, p=p: score(x + p), rows - p, steps=2000)
+        priors.integrated_gradients(lambda x, p=p: score(x + p), rows - p, steps=200)
         for p in people
     ]
     average = torch.stack(parts).mean(0)
     generator, errors = torch.Generator().manual_seed(0), []
-    for k in (70, 7000):  # every reference equally often, positions at random
+    for k in (35, 1400):  # every reference equally often, positions at random
         references = people.repeat(k // 7, 1)[:, None].expand(-1, 5, -1)
         positions = torch.rand(k, 5, dtype=DOUBLE, generator=generator)
         found = priors.expected_gradients(score, rows, references, positions)
-        errors.append((found - average).abs().max().item())
-    assert errors[1] < 0.01 and errors[0] > 4 * errors[1]  # as 1/sqrt(k): a factor of ten
+        errors.append((found - average).square().mean().sqrt().item())
+    assert errors[1] < 0.01 and errors[0] > 3 * errors[1]  # as 1/sqrt(k): a factor of 6.3
 
 
 def test_one_reference_and_all_positions_is_integrated_gradients():
@@ -132,7 +132,7 @@ def test_closed_form_gradient_of_loss_and_prior_equals_finite_differences(attrib
     prior = ensemble_gradients.Prior(attribution, 0.7, priors.sparsity, 3, 3, 0, [0, 1])
 
     def objective():
-        layers, logits = ensemble_gradients.forward(weights, biases, x)
+        logits = ensemble_gradients.forward(weights, biases, x)[1]
         loss = nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="sum") / 9
         score = lambda rows: ensemble_gradients.forward(weights, biases, rows)[1]  # noqa: E731
         if attribution in ("gradient", "right_for_the_right_reasons", "x_gradient"):

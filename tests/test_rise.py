@@ -8,7 +8,7 @@ from skimage.transform import resize
 
 from lib import draws
 from lib.attribution import rise
-from lib.attribution.rise import random_masks
+from lib.attribution.rise import random_masks, rise_maps, rise_scores
 from lib.blackbox import as_classifier
 
 IMAGES = torch.rand(2, 3, 20, 14, generator=torch.Generator().manual_seed(0))
@@ -108,7 +108,7 @@ def test_by_hand(small):
     keys = [(draws.image_keys(image)[0], k) for k in range(30)]
     masks = random_masks(0, keys, (10, 12), cells=3, probability=0.6)
     scores = small(image * masks[:, None]).softmax(1)[:, 2].view(-1, 1, 1)
-    options = dict(masks=30, cells=3, probability=0.6)
+    options = {"masks": 30, "cells": 3, "probability": 0.6}
     expected = (scores * masks).sum(0) / masks.sum(0)
     assert torch.allclose(rise(small, image, target, **options)[0, 0], expected, atol=1e-5)
     expected = (scores * masks).sum(0) / (30 * 0.6)
@@ -148,3 +148,23 @@ def test_a_nan_score_of_a_network_is_refused(exact):
     broken = exact(lambda x: (x.sum((1, 2, 3)) * torch.nan).view(-1, 1))
     with pytest.raises(ValueError, match="NaN or infinite"):
         rise(broken, torch.rand(1, 1, 8, 8).double(), torch.tensor([0]), masks=2)
+
+
+def test_maps_from_scores(small):
+    """All masks give the method's map; disjoint parts add up to it."""
+    images, targets = torch.rand(2, 3, 9, 11), torch.tensor([3, 1])
+    scores = rise_scores(small, images, targets, masks=50, cells=4, seed=2)
+    assert scores.shape == (2, 50)
+    options = {"cells": 4, "seed": 2}
+    whole = rise(small, images, targets, masks=50, **options)
+    assert torch.equal(rise_maps(images, scores, **options), whole)
+    few = rise(small, images, targets, masks=20, **options)
+    assert relative(rise_maps(images, scores, which=range(20), **options), few) < 1e-5
+    sums = rise_maps(images, scores, normalize="expectation", **options)
+    parts = [
+        rise_maps(images, scores, which=part, normalize="expectation", **options)
+        for part in (range(20), range(20, 50))
+    ]
+    assert relative((20 * parts[0] + 30 * parts[1]) / 50, sums) < 1e-5
+    with pytest.raises(ValueError, match="does not lie in the 50 masks"):
+        rise_maps(images, scores, which=range(51))

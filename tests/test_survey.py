@@ -31,9 +31,8 @@ def test_the_embedded_survey_is_the_one_described(nhanes):
     assert len(nhanes.features) == 122 == len(set(nhanes.features))
     assert (nhanes.table[AGE] >= 20).all()
     assert not {TARGET, *LEAKS, *COPIES} & set(nhanes.table)
-    assert (
-        nhanes.table.drop(columns=[*nhanes.categories]).max().drop("EnergyKcal_DR1TOT").max() < 5000
-    )
+    numbers = nhanes.table.drop(columns=[*nhanes.categories, "EnergyKcal_DR1TOT"])
+    assert numbers.max().max() < 5000  # no code for "don't know" among them
     assert nhanes.sha256 == load_survey().sha256
     answered = nhanes.table.notna().mean()
     assert answered.min() >= surveys.ANSWERED - 0.01  # refusals are taken out as well
@@ -100,7 +99,7 @@ def test_a_column_that_nobody_in_training_answered_says_nothing(nhanes):
 
 def test_too_few_rows_or_one_class_in_a_part(table):
     survey = health_survey(table)
-    with pytest.raises(ValueError, match="the survey has 40"):
+    with pytest.raises(ValueError, match=r"30 \+ 20 rows .* of 40"):
         make_splits(survey, [0], train=30, validation=20)
     labels = np.zeros(40, dtype=int)
     labels[7] = 1
@@ -142,7 +141,7 @@ def test_nhanes_one_refuses_what_it_is_not(folder):
     refuses("30 rows and 3 columns")
     for cell in ("yes", "inf"):
         frame.astype(object).replace({frame.iloc[5, 0]: cell}).to_csv(x)
-        refuses("column 'age', row 5: .* is not a number")
+        refuses("column 'age', row 5: .* is no number")
     frame.assign(age=np.nan).to_csv(x)
     refuses("column 'age' has no value at all")
     frame.to_csv(x)

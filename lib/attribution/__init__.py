@@ -7,15 +7,40 @@ that a parameter file can choose.
 from collections.abc import Callable
 
 from lib.attribution.baselines import edges, random
+from lib.attribution.cam import cam
+from lib.attribution.excitation_backprop import (
+    contrastive_excitation_backprop,
+    excitation_backprop,
+)
+from lib.attribution.expected_gradients import expected_gradients
+from lib.attribution.grad_cam import grad_cam, guided_grad_cam
 from lib.attribution.gradient import gradient, input_x_gradient
+from lib.attribution.guided_backprop import guided_backprop
 from lib.attribution.integrated_gradients import integrated_gradients
+from lib.attribution.lime import lime
+from lib.attribution.meaningful_perturbation import meaningful_perturbation
+from lib.attribution.occlusion import occlusion
+from lib.attribution.rise import rise
 from lib.attribution.smoothgrad import smoothgrad
+from lib.attribution.x_gradient import x_gradient
 
 METHODS: dict[str, Callable] = {
     "gradient": gradient,
     "input_x_gradient": input_x_gradient,
     "integrated_gradients": integrated_gradients,
     "smoothgrad": smoothgrad,
+    "expected_gradients": expected_gradients,
+    "x_gradient": x_gradient,
+    "guided_backprop": guided_backprop,
+    "cam": cam,
+    "grad_cam": grad_cam,
+    "guided_grad_cam": guided_grad_cam,
+    "occlusion": occlusion,
+    "rise": rise,
+    "lime": lime,
+    "excitation_backprop": excitation_backprop,
+    "contrastive_excitation_backprop": contrastive_excitation_backprop,
+    "meaningful_perturbation": meaningful_perturbation,
     "random": random,
     "edges": edges,
 }

@@ -32,7 +32,7 @@ def random(
 def edges(
     classifier, images: Float[Tensor, "n c h w"], targets: Int[Tensor, " n"]
 ) -> Float[Tensor, "n 1 h w"]:
-    r"""Sobel edge strength $\sqrt{g_x^2+g_y^2}$ of the gray image: the image, not the classifier."""
+    r"""Sobel edge strength $\sqrt{g_x^2+g_y^2}$ of the gray image, without the classifier."""
     copies.check_inputs(classifier, images, targets)
     gray = pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(images) / 8

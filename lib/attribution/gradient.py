@@ -39,4 +39,4 @@ def input_x_gradient(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n c h w"]:
     r"""$A_i = x_i\,\partial S_c/\partial x_i$, with $x$ in pixels, so that black is the origin."""
-    return images.detach() * gradient(classifier, images, targets, batch_size=batch_size)
+    return gradient(classifier, images, targets, batch_size=batch_size) * images.detach()

@@ -23,10 +23,11 @@ def linear_imputation(
     r"""Solve $x_i=\sum_j w_{ij}x_j/\sum_j w_{ij}$ for every removed pixel i; keep the others.
 
     With $D=\mathrm{diag}(\sum_j w_{ij})$ this is the grid's graph Laplacian $(D-W)$ restricted to
-    the removed pixels: symmetric and positive definite, solved by conjugate gradients. The preconditioner sums corrections over a pyramid of resolutions
-    (Bramble, Pasciak, Xu 1990), so that large holes need few more iterations than scattered
-    pixels. ``tolerance`` bounds every pixel's residual in [0, 1] pixel units; the default is a
-    hundredth of the noise that ROAD adds.
+    the removed pixels: symmetric and positive definite, solved by conjugate gradients. The
+    preconditioner sums corrections over a pyramid of resolutions (Bramble, Pasciak, Xu 1990), so
+    that large holes need few more iterations than scattered pixels. ``tolerance`` bounds every
+    pixel's residual in [0, 1] pixel units. With the default, a hundredth of the noise that ROAD
+    adds, the error deep inside a large hole stays below that noise.
 
     An image without a single kept pixel becomes its own mean color: nothing is left to impute
     from. Raises ``ArithmeticError`` when ``max_iterations`` are not enough.

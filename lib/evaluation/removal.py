@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lib import copies, draws
-from lib.evaluation.fills import FILLS
+from lib.evaluation.fills import FILLS, Fill
 
 ORDERS = ("morf", "lerf")
 SCORES = ("probability", "logit", "accuracy")
@@ -74,14 +74,15 @@ def removal_curves(
     *,
     order: str,
     fractions: Sequence[float],
-    fill: str = "black",
+    fill: str | Fill = "black",
     seed: int = 0,
     batch_size: int | None = None,
 ) -> pd.DataFrame:
     """Scores after removing each fraction of pixels in the order of ``maps``.
 
     ``maps`` holds one value per pixel (see :mod:`lib.evaluation.maps`); a pixel is removed in all
-    channels, exactly ``round(fraction * H * W)`` of them, and replaced by ``fill`` (``FILLS``).
+    channels, exactly ``round(fraction * H * W)`` of them, and replaced by ``fill``: a name of
+    ``FILLS`` or a function like one of them.
     Include 0 and 1 in ``fractions`` to see the intact image and the fill alone.
 
     Returns one row per image x fraction: ``image`` (its position in ``images``), ``fraction``,
@@ -114,7 +115,7 @@ def removal_curves(
         with_pixels_removed,
         three_scores,
         batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label=f"removal ({order}, {fill})",
+        label=f"removal ({order}, {fill if isinstance(fill, str) else 'own fill'})",
     )
     scores = copies.table(answers, len(pixels), len(counts)).numpy().astype(float)
     index = pd.MultiIndex.from_product(
@@ -155,7 +156,9 @@ def share_outside(
     return (first & ~inside).sum((1, 2)) / count
 
 
-def _fill(name: str):
+def _fill(name: str | Fill) -> Fill:
+    if callable(name):
+        return name
     if name not in FILLS:
         raise ValueError(f"fill {name!r} is unknown; choose one of: {', '.join(FILLS)}")
     return FILLS[name]

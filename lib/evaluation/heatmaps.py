@@ -1,0 +1,69 @@
+"""Maps of several methods made comparable: one nonnegative number per pixel.
+
+The settings of the comparison in Fong, Vedaldi 2017 (``heatmaps.py`` and ``occlusion_mask.py`` of
+the authors' program): gradients by their largest magnitude over the color channels, maps by their
+positive part.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lib.attribution import METHODS
+from lib.attribution.meaningful_perturbation import DATASET_MEAN
+
+# Windows of 35 x 35 pixels filled with ImageNet's mean color, of an image of 224 x 224
+PAPER_OPTIONS: dict[str, dict] = {
+    "occlusion": {
+        "window": 35,
+        "stride": 8,
+        "baseline": torch.tensor(DATASET_MEAN).view(1, 3, 1, 1),
+        "score": "probability",
+    }
+}
+
+
+def heatmap(attribution: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+    """``max_c |A_c|`` of a map with color channels, ``max(A, 0)`` of a map with one."""
+    if attribution.shape[1] > 1:
+        return attribution.abs().amax(1)
+    return attribution[:, 0].clamp(min=0)
+
+
+def heatmaps(
+    classifier,
+    images: Float[Tensor, "n c h w"],
+    targets: Int[Tensor, " n"],
+    methods: Sequence[str],
+    options: Mapping[str, dict] | None = None,
+) -> dict[str, Float[Tensor, "n h w"]]:
+    """One heat map per method name of ``METHODS``, larger = more relevant.
+
+    ``options`` are keyword arguments by method, on top of ``PAPER_OPTIONS``. Raises
+    ``ValueError`` for a method that does not exist.
+    """
+    options = options or {}
+    for name in {*methods, *options}:
+        if name not in METHODS:
+            raise ValueError(f"method {name!r} is unknown; choose from: {', '.join(METHODS)}")
+    return {
+        name: heatmap(
+            METHODS[name](
+                classifier,
+                images,
+                targets,
+                **{**_paper(name, images), **options.get(name, {})},
+            )
+        )
+        for name in methods
+    }
+
+
+def _paper(name: str, images: Tensor) -> dict:
+    options = dict(PAPER_OPTIONS.get(name, {}))
+    if "baseline" in options:
+        three = images.shape[1] == 3
+        options["baseline"] = options["baseline"].to(images) if three else "mean"
+    return options

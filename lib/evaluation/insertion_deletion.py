@@ -1,0 +1,99 @@
+r"""Deletion and insertion: hide the most salient pixels, or show only them, and watch the score.
+
+Petsiuk, Das, Saenko, *RISE*, BMVC 2018, and the authors' code: pixels go by decreasing saliency,
+an equal number at each step. *Deletion* replaces them by the color that normalization maps to
+zero; a good map makes the probability fall at once (small area). *Insertion* starts from the
+photo blurred by an 11 x 11 Gaussian of sigma 5 and brings them back; a good map makes it rise at
+once (large area). Both are removal curves: insertion at share q is removal of the *least* salient
+1 - q.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from lib.evaluation.fills import constant_fill
+from lib.evaluation.removal import areas, removal_curves
+
+STEPS = 28  # of the authors' evaluation: 8 rows of 224 pixels each
+BLUR_SIZE, BLUR_SIGMA = 11, 5.0  # pixels
+
+
+def insertion_deletion_curves(
+    classifier,
+    images: Float[Tensor, "n c h w"],
+    targets: Int[Tensor, " n"],
+    maps: Float[Tensor, "n h w"],
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> pd.DataFrame:
+    """Scores while the most salient pixels are deleted, and while they are inserted.
+
+    ``targets`` is the class that is watched; the paper watches the one predicted for the intact
+    image. One row per curve x image x share: ``curve`` (``deletion`` or ``insertion``), ``image``,
+    ``fraction`` (deleted or inserted so far, 0 to 1 in ``steps`` steps), ``probability``,
+    ``logit``, ``accuracy``.
+
+    Raises ``ValueError`` for less than one step and for maps that do not fit.
+    """
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be a whole number from 1, not {steps}")
+    shares = np.linspace(0, 1, steps + 1)
+    origin = getattr(classifier, "mean", torch.full((1, 1, 1, 1), 0.5))
+
+    def color(batch: Tensor) -> Tensor:
+        return origin.to(batch).expand_as(batch)
+
+    options = {"seed": seed, "batch_size": batch_size}
+    deletion = removal_curves(
+        classifier,
+        images,
+        targets,
+        maps,
+        order="morf",
+        fractions=shares,
+        fill=constant_fill(color),
+        **options,
+    )
+    insertion = removal_curves(
+        classifier,
+        images,
+        targets,
+        maps,
+        order="lerf",
+        fractions=shares[::-1],
+        fill=constant_fill(lambda batch: blur(batch, color(batch))),
+        **options,
+    )
+    insertion["fraction"] = 1 - insertion["fraction"]
+    curves = pd.concat([deletion.assign(curve="deletion"), insertion.assign(curve="insertion")])
+    return curves.reset_index(drop=True)
+
+
+def insertion_deletion_areas(curves: pd.DataFrame, score: str = "probability") -> pd.DataFrame:
+    """Area under each curve over [0, 1]: rows are images, columns ``deletion``, ``insertion``.
+
+    Deletion: smaller is better. Insertion: larger is better.
+    """
+    table = areas(curves, score, ["curve", "image"])
+    return table.pivot(index="image", columns="curve", values="area")[["deletion", "insertion"]]
+
+
+def blur(
+    images: Float[Tensor, "n c h w"], around: Float[Tensor, "n c h w"] | float = 0.0
+) -> Float[Tensor, "n c h w"]:
+    """The authors' blur: an 11 x 11 Gaussian of sigma 5, the image continued by ``around``."""
+    offsets = torch.arange(BLUR_SIZE).to(images) - BLUR_SIZE // 2
+    kernel = torch.exp(-0.5 * (offsets / BLUR_SIGMA).square())
+    kernel /= kernel.sum()
+    n, c, h, w = images.shape
+    planes = (images - around).reshape(n * c, 1, h, w)
+    planes = pad(planes, [BLUR_SIZE // 2] * 4)
+    planes = conv2d(planes, kernel.view(1, 1, 1, -1))
+    planes = conv2d(planes, kernel.view(1, 1, -1, 1))
+    return planes.view(n, c, h, w) + around

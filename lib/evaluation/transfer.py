@@ -1,0 +1,80 @@
+"""Does a mask delete evidence, or does it fool one perturbation? Apply it with another."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lib import copies, draws
+from lib.attribution.baselines import blurred, mean_color, resolve_baseline
+from lib.attribution.meaningful_perturbation import DATASET_MEAN
+from lib.images import Images
+
+PERTURBATIONS = ("blur", "constant", "noise")
+
+
+def null_images(
+    images: Float[Tensor, "n c h w"], perturbation: str, *, seed: int = 0
+) -> Float[Tensor, "n c h w"]:
+    """Images without information: blurred, of ImageNet's mean color (of their own, where they are
+    not RGB), or uniform noise keyed by the image. ``ValueError`` for any other name."""
+    if perturbation == "blur":
+        return blurred(images)
+    if perturbation == "constant":
+        if images.shape[1] != 3:
+            return mean_color(images)
+        return resolve_baseline(torch.tensor(DATASET_MEAN).view(1, 3, 1, 1).to(images), images)
+    if perturbation == "noise":
+        keys = [(key,) for key in draws.image_keys(images)]
+        return draws.uniform(seed, keys, images.shape[1:]).to(images)
+    raise ValueError(f"perturbation {perturbation!r} is unknown; choose one of: {PERTURBATIONS}")
+
+
+def scores_under(
+    classifier,
+    images: Float[Tensor, "n c h w"],
+    targets: Int[Tensor, " n"],
+    masks: Float[Tensor, "n 1 h w"],
+    perturbation: str,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Float[Tensor, " n"]:
+    r"""What remains of the target's probability under masks (1 keeps): $(p-p_b)/(p_0-p_b)$.
+
+    $p_0$ is the score of the image, $p_b$ that of the fully perturbed one; cut to [0, 1], NaN where
+    the perturbation does not lower the score.
+    """
+    pixels, classes = copies.check_inputs(classifier, images, targets)
+    null = null_images(pixels, perturbation, seed=seed)
+    weights = torch.stack([torch.ones_like(masks), torch.zeros_like(masks), masks], 1).to(pixels)
+
+    def under_mask(image: Tensor, draw: Tensor) -> Tensor:
+        kept = weights[image, draw]
+        return kept * pixels[image] + (1 - kept) * null[image]
+
+    answers = copies.run(
+        pixels,
+        3,
+        under_mask,
+        copies.target_scores(classifier, classes, "probability"),
+        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
+        label="masks under another perturbation",
+    )
+    intact, gone, left = copies.table(answers, len(pixels), 3).unbind(1)
+    remaining = ((left - gone) / (intact - gone)).clamp(0, 1)
+    return torch.where(intact > gone, remaining, torch.nan)
+
+
+def correctly_classified(classifier, photos: Images, chunk: int = 64) -> Images:
+    """The photos whose label the classifier ranks first: the others have no score to delete.
+
+    Raises ``ValueError`` when none is left.
+    """
+    right = [
+        classifier.scores(pixels.to(classifier.device)).argmax(1).cpu() == batch.targets
+        for batch, pixels in photos.batches(chunk)
+    ]
+    kept = photos.subset(torch.cat(right))
+    if len(kept) == 0:
+        raise ValueError(f"{classifier.name} classifies none of the {len(photos)} photos correctly")
+    return kept

@@ -1,0 +1,96 @@
+r"""Boxes from maps: where does a map that never saw a box put the object?
+
+Zhou et al., *Learning deep features for discriminative localization*, CVPR 2016, section 3.2: keep
+what exceeds 20 % of the map's maximum, take the largest connected component, and the tightest box
+around it. Its overlap with a true box is the intersection over union (IoU).
+
+Boxes are x0, y0, x1, y1 in pixels, half-open: a box around one pixel has area 1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import find_objects, label
+from torch import Tensor
+
+from lib import draws
+
+THRESHOLD = 0.2  # of the maximum; Grad-CAM's paper uses 0.15
+_NEIGHBORS = np.ones((3, 3))  # pixels that touch at a corner belong together
+
+
+def boxes_from_maps(
+    maps: Float[Tensor, "n h w"], *, threshold: float = THRESHOLD
+) -> Float[Tensor, "n 4"]:
+    """The box around the largest component above ``threshold`` times the maximum, per map.
+
+    NaN for a map without a positive value: it points nowhere. Of components of equal size the
+    first in reading order counts. Raises ``ValueError`` for NaN and a threshold outside [0, 1).
+    """
+    if maps.ndim != 3 or torch.isnan(maps).any():
+        raise ValueError(f"maps must be (N, H, W) without NaN, not {tuple(maps.shape)}")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold must lie in [0, 1), not {threshold}")
+    boxes = torch.full((len(maps), 4), torch.nan)
+    for row, values in enumerate(maps.detach().cpu().numpy()):
+        if values.max() <= 0:
+            continue
+        components, _ = label(values > threshold * values.max(), _NEIGHBORS)
+        largest = int(np.bincount(components.ravel())[1:].argmax())
+        down, across = find_objects(components)[largest]
+        boxes[row] = torch.tensor([across.start, down.start, across.stop, down.stop])
+    return boxes
+
+
+def iou(one: Float[Tensor, "... 4"], other: Float[Tensor, "... 4"]) -> Float[Tensor, "..."]:
+    """Intersection over union of boxes, broadcast; 0 where a box is NaN."""
+    low = torch.maximum(one[..., :2], other[..., :2])
+    high = torch.minimum(one[..., 2:], other[..., 2:])
+    both = (high - low).clamp_min(0).prod(-1)
+    union = _area(one) + _area(other) - both
+    return torch.nan_to_num(both / union, nan=0.0)
+
+
+def best_iou(
+    boxes: Float[Tensor, "n 4"], instances: Sequence[Float[Tensor, "k 4"]]
+) -> Float[Tensor, " n"]:
+    """IoU with the instance that fits best, as in ILSVRC's localization task.
+
+    Raises ``ValueError`` for an image without an instance: leave it out.
+    """
+    if len(boxes) != len(instances):
+        raise ValueError(f"{len(boxes)} boxes for {len(instances)} images")
+    for number, known in enumerate(instances):
+        if len(known) == 0:
+            raise ValueError(f"image {number} has no box: leave it out")
+    return torch.stack([iou(box, known).max() for box, known in zip(boxes, instances, strict=True)])
+
+
+def centered(boxes: Float[Tensor, "n 4"], height: int, width: int) -> Float[Tensor, "n 4"]:
+    """The same boxes, moved to the center of the image: what a map adds beyond its box's size."""
+    side = boxes[:, 2:] - boxes[:, :2]
+    corner = (torch.tensor([width, height]) - side) / 2
+    return torch.cat([corner, corner + side], 1)
+
+
+def scattered(
+    boxes: Float[Tensor, "n 4"],
+    height: int,
+    width: int,
+    *,
+    keys: Sequence[int],
+    copies: int = 100,
+    seed: int = 0,
+) -> Float[Tensor, "copies n 4"]:
+    """The same boxes at uniformly random places within the image, drawn per (seed, key, copy)."""
+    pairs = [(key, copy) for copy in range(copies) for key in keys]
+    place = draws.uniform(seed, pairs, (2,)).view(copies, len(boxes), 2)
+    side = boxes[:, 2:] - boxes[:, :2]
+    corner = place * (torch.tensor([width, height]) - side)
+    return torch.cat([corner, corner + side], 2)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(-1)
