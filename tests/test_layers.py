@@ -34,7 +34,7 @@ class Awkward(nn.Module):
         b = self.second(a)
         b.add_(a)
         b = self.relu(b)
-        b.mul_(2)
+        b = b * 2
         return self.head(b.view(batch, -1))
 
 

@@ -22,6 +22,7 @@ PROFILES = ("smoke", "default", "imagenet")
 
 NBVAL = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"]
 NBVAL += ["-p", "no:cacheprovider", "--nbval-cell-timeout", "600"]
+NBVAL += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval.cfg")]
 
 
 def source(path: Path) -> dict:
