@@ -63,12 +63,14 @@ class Break:
 class Reading:
     """``degree`` of the whole network (as if repaired) and every ``Break`` in it, in order.
 
-    ``constants`` names the nodes that do not depend on the input.
+    ``constants`` names the nodes that do not depend on the input; ``shifts`` those that add one of
+    these to what does, zero or not: a scalar bias that is zero now breaks nothing until it learns.
     """
 
     degree: float
     breaks: tuple[Break, ...]
     constants: frozenset[str]
+    shifts: frozenset[str]
 
 
 class NotHomogeneous(ValueError):
@@ -80,12 +82,17 @@ def read_degrees(network: fx.GraphModule) -> Reading:
     breaks: list[Break] = []
     degree: dict[fx.Node, float | None] = {}  # None: a number or a shape, not a tensor
     constant: set[fx.Node] = set()
+    shifts: set[str] = set()
     result = 1.0
 
     def known(node: fx.Node) -> list[float]:
         return [d for n in node.all_input_nodes if (d := degree[n]) is not None]
 
     def broken(node: fx.Node, kind: str, reason: str) -> None:
+        if kind == "shift":
+            shifts.add(layer_name(node))
+            if _adds_zero(network, node, constant):
+                return
         breaks.append(Break(layer_name(node), _type(network, node), kind, reason))
 
     for node in network.graph.nodes:
@@ -110,7 +117,7 @@ def read_degrees(network: fx.GraphModule) -> Reading:
             tensors = [n for n in node.all_input_nodes if degree.get(n) is not None]
             if tensors and all(n in constant for n in tensors):
                 constant.add(node)
-    return Reading(result, tuple(breaks), frozenset(node.name for node in constant))
+    return Reading(result, tuple(breaks), frozenset(n.name for n in constant), frozenset(shifts))
 
 
 def why_not(layer: nn.Module) -> tuple[str, str] | None:
@@ -191,6 +198,22 @@ def _call(node, inputs, degree, constant, broken) -> float:
         return top
     broken(node, "unknown", "no rule is known for this operation")
     return top
+
+
+def _adds_zero(network: fx.GraphModule, node: fx.Node, constant: set[fx.Node]) -> bool:
+    """Whether the constants that a sum adds are all zero as they stand."""
+    if node.op == "call_module" or node.target not in _SUMS:
+        return False
+    added = [a for a in node.args[:2] if not isinstance(a, fx.Node) or a in constant]
+    return all(
+        a == 0 if not isinstance(a, fx.Node) else a.op == "get_attr" and _is_zero(network, a.target)
+        for a in added
+    )
+
+
+def _is_zero(network: fx.GraphModule, name: str) -> bool:
+    owner, _, attribute = name.rpartition(".")
+    return not _any(getattr(network.get_submodule(owner), attribute))
 
 
 def _equal(node, inputs, broken) -> float:

@@ -208,7 +208,6 @@ def _fit(base: Tensor, scaled: Sequence[Tensor], alphas: Sequence[float]) -> tup
 
 def _drop_biases(graph: fx.GraphModule) -> None:
     reading = read_degrees(graph)
-    shifts = {found.layer for found in reading.breaks if found.kind == "shift"}
     for node in list(graph.graph.nodes):
         if node.op == "call_module":
             module = graph.get_submodule(node.target)
@@ -216,7 +215,7 @@ def _drop_biases(graph: fx.GraphModule) -> None:
                 module.running_mean.zero_()
             if isinstance(getattr(module, "bias", None), Tensor):
                 module.register_parameter("bias", None)
-        elif layer_name(node) in shifts:
+        elif layer_name(node) in reading.shifts:
             drop_shift(node, reading.constants)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()

@@ -174,11 +174,12 @@ def _cg(influence: Influence, vector: Tensor, **options) -> Solution:
 
 def _lissa(influence: Influence, vector: Tensor, *, batch: int = 1, seed: int = 0, **options):
     objective, theta = influence.objective, influence.theta
+    streams: dict[int, torch.Generator] = {}
 
     def sampled(v: Tensor, repeat: int, step: int) -> Tensor:
-        rows = torch.randint(
-            len(objective), (batch,), generator=draws.generator(seed, repeat, step)
-        )
+        if step == 0:
+            streams[repeat] = draws.generator(seed, repeat)
+        rows = torch.randint(len(objective), (batch,), generator=streams[repeat])
         return objective.sampled_product(theta, v, rows)
 
     return lissa(

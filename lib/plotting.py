@@ -40,7 +40,7 @@ METHOD_LOOK: dict[str, tuple[str, str, str]] = {
     "guided_grad_cam": ("Guided Grad-CAM", PINK, "--"),
     "occlusion": ("Occlusion", ORANGE, "--"),
     "lime": ("LIME", PINK, "-"),
-    "rise": ("RISE", GREEN, "-"),
+    "rise": ("RISE", BLACK, "-"),
     "meaningful_perturbation": ("Learned mask", BLUE, "-"),
     "excitation_backprop": ("Excitation", ORANGE, "-"),
     "contrastive_excitation_backprop": ("Contrastive excitation", RED, "-"),

@@ -86,7 +86,8 @@ def train_all(
 
     A training runs on one thread, so several side by side, each in a process, use a machine
     better. They meet in the cache; the results are those of :func:`train`, in the order of the
-    jobs. On a GPU, and where the cache cannot serve, one runs after the other.
+    jobs. On a GPU, and where the cache cannot serve, one runs after the other. A script that calls
+    this needs ``if __name__ == "__main__":`` around its work, as for any process pool.
     """
     labels = torch.as_tensor(labels)
     missing = [job for job in jobs if _missing(job, images, labels, options)]

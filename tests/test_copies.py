@@ -375,3 +375,16 @@ def test_progress_is_written_or_silent(tmp_path, monkeypatch, capsys):
     with progress("short", 4) as advance:
         advance(4)
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_inside_progress_leaves_the_outer_count_alone(tmp_path, monkeypatch):
+    path = tmp_path / "progress"
+    monkeypatch.setenv("REPORT_PROGRESS", str(path))
+    with progress("outer", 2) as advance:
+        advance(2)
+        with progress("inner", 9) as deeper:
+            deeper(9)
+        assert path.read_text() == "outer\t2\t2"
+    with progress("next", 1) as advance:
+        advance(1)
+    assert path.read_text() == "next\t1\t1"

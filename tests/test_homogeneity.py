@@ -169,8 +169,13 @@ def test_conversion_equals_the_same_network_built_without_biases():
     torch.testing.assert_close(converted(IMAGES), bare.eval()(IMAGES))
 
 
-def test_scalar_biases_leave():
-    network = build(residual)
+def test_scalar_biases_break_homogeneity_once_they_are_not_zero_and_leave_either_way():
+    network = build(residual)  # Fixup starts from biases of zero
+    assert degree(wrap(network)) == 1
+    assert not any("bias" in n for n, _ in to_x_dnn(network).network.named_parameters())
+    network[1].bias.data.fill_(0.1)
+    with pytest.raises(NotHomogeneous, match="adds the constant"):
+        degree(wrap(network))
     assert not any("bias" in n for n, _ in to_x_dnn(network).network.named_parameters())
 
 

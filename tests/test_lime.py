@@ -131,21 +131,22 @@ def test_superpixels_are_numbered_without_gaps(pixels):
 
 
 def test_default_fill_is_the_superpixels_own_mean():
-    images, seen = torch.rand(1, 3, 8, 12), []
+    images, seen = torch.rand(2, 3, 8, 12), []
 
     def function(copies):
         seen.append(torch.from_numpy(copies))
         return np.ones((len(copies), 1))
 
     rule = as_classifier(function, categories=["any"])
-    rows = [np.array([[True] * 6, [False, True, True, True, True, True]])]
-    superpixel_scores(rule, images, torch.tensor([0]), [torch.from_numpy(SEGMENTS)], rows)
-    (whole, without) = torch.cat(seen)
-    mean = images[0, :, :4, :4].mean((1, 2), keepdim=True)
-    assert torch.equal(whole, images[0])
-    assert torch.allclose(without[:, :4, :4], mean.expand(3, 4, 4))
-    assert torch.equal(without[:, 4:, :4], images[0, :, 4:, :4])
-    assert torch.equal(without[:, :, 4:], images[0, :, :, 4:])
+    rows = [np.array([[True] * 6, [False, True, True, True, True, True]])] * 2
+    labels = [torch.from_numpy(SEGMENTS)] * 2
+    superpixel_scores(rule, images, torch.tensor([0, 0]), labels, rows)
+    for image, (whole, without) in zip(images, torch.cat(seen).view(2, 2, 3, 8, 12), strict=True):
+        mean = image[:, :4, :4].mean((1, 2), keepdim=True)
+        assert torch.equal(whole, image)
+        assert torch.allclose(without[:, :4, :4], mean.expand(3, 4, 4))
+        assert torch.equal(without[:, 4:, :4], image[:, 4:, :4])
+        assert torch.equal(without[:, :, 4:], image[:, :, 4:])
 
 
 def test_draws_belong_to_the_image(planted):

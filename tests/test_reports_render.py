@@ -190,6 +190,12 @@ def test_styled_letters_are_characters(tex, character):
     assert 'mathvariant="bold' not in mathml(tex)
 
 
+def test_bare_bars_do_not_stretch_and_those_after_left_do():
+    assert mathml(r"\lVert x\rVert_1 + |y|").count('stretchy="false"') == 4
+    assert mathml(r"\left\lVert x\right\rVert").count('stretchy="true"') == 2
+
+
+
 @pytest.mark.parametrize(
     "tex", [r"\nosuchmacro x", r"\label{a} x", r"\begin{aligned} a &= b \end{aligned}", r"a & b"]
 )

@@ -14,6 +14,8 @@ from lib.reports.execute import ReportFailed
 
 # latex2mathml prints what it cannot convert as an identifier that starts with a backslash or an &
 _UNCONVERTED = re.compile(r"<m[io][^>]*>(\\[^<]*|&(?:amp;)?(?=<))")
+# TeX sets bare bars at the size of a letter and without spaces; browsers would stretch them
+_BARS = re.compile(r"<mo>(?=&#x0(?:2016|007C);</mo>)")
 _STYLED = re.compile(r'<(m[ino]|mtext)([^>]*?) mathvariant="([a-z-]+)"([^>]*)>([^<]*)</\1>')
 
 
@@ -61,6 +63,7 @@ def mathml(tex: str, display: str = "inline") -> str:
     # the name space would make ElementTree write <ns0:math>, which browsers do not render
     result = result.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
     result = _STYLED.sub(_replace_style, result)
+    result = _BARS.sub('<mo stretchy="false" lspace="0" rspace="0">', result)
     if display == "block":
         return f'<span class="formula" tabindex="0">{result}</span>'
     return result
