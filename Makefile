@@ -3,6 +3,8 @@ PROFILE ?= default
 PARAMS  ?=
 SET     ?=
 REPORT  ?=
+# reports at a time where -j does not say: one per core, but 4 at most, as each may take 3 GB
+JOBS    ?= $(shell (nproc || getconf _NPROCESSORS_ONLN || echo 1) 2>/dev/null | awk '{ print $$1 > 4 ? 4 : $$1 }')
 
 # .venv is made and kept up to date on its own; PYTHON=python uses an environment of yours instead
 ifeq ($(origin PYTHON),undefined)
@@ -36,7 +38,8 @@ env: ## make or update .venv from the pins (happens on its own)
 	@python3 -I lib/environment.py .
 
 reports: $(SET_UP) ## render every report of a profile that is not current, and the index (default)
-	@+status=0; $(MAKE) --no-print-directory each || status=$$?; \
+	@+status=0; case " $$MAKEFLAGS" in *" -j"*) jobs= ;; *) jobs=-j$(JOBS) ;; esac; \
+	  $(MAKE) --no-print-directory $$jobs each || status=$$?; \
 	  $(CLI) index --profile $(if $(PARAMS)$(SET),custom,'$(PROFILE)') || status=$$?; exit $$status
 
 each: $(SLUGS:%=each-%)

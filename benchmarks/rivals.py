@@ -67,6 +67,15 @@ def captum_smoothgrad_default(model, inputs):
     return _captum_smoothgrad(model, inputs)
 
 
+def captum_gradient_shap(model, inputs):
+    from captum.attr import GradientShap
+
+    x, y = inputs["pixels"], inputs["targets"]
+    return lambda: GradientShap(model).attribute(
+        x, inputs["references"], n_samples=PASSES, stdevs=0.0, target=y
+    )
+
+
 def _captum_occlusion(model, inputs, **options):
     from captum.attr import Occlusion
 
@@ -152,6 +161,28 @@ def attribution_prior_loop(model, inputs):
 
     people = zip(inputs["train"], y, inputs["validation"], yv, strict=True)
     return lambda data=list(people): [train(*part) for part in data]
+
+
+def learned_mask_loop(model, inputs):
+    from scipy.ndimage import gaussian_filter
+
+    def learn(photo, target):
+        blurred = torch.from_numpy(gaussian_filter(photo.cpu().numpy(), (0, 0, 10, 10))).to(photo)
+        mask = torch.ones(1, 1, 28, 28, device=photo.device, requires_grad=True)
+        optimizer = torch.optim.Adam([mask], lr=0.1)
+        for _ in range(inputs["iterations"]):
+            large = torch.nn.functional.interpolate(mask, photo.shape[2:], mode="bilinear")
+            score = model(blurred + large * (photo - blurred)).softmax(1)[0, target]
+            steps = mask.diff(dim=2).abs().pow(3).sum() + mask.diff(dim=3).abs().pow(3).sum()
+            loss = 1e-4 * (1 - mask).abs().sum() + 1e-2 * steps + score
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            mask.data.clamp_(0, 1)
+        return mask
+
+    cases = list(zip(inputs["pixels"].split(1), inputs["targets"], strict=True))
+    return lambda: [learn(*case) for case in cases]
 
 
 class Rival:

@@ -54,6 +54,20 @@ def test_everything_that_can_be_rendered_is_and_the_failure_counts(project, firs
     assert "QU-1 supported" in index
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["JOBS=3"], "-j3"), (["-j2", "JOBS=3"], "-j2"), (["-j1", "JOBS=3"], "-j1"), ([], "-j")],
+)
+def test_reports_are_made_several_at_a_time_unless_j_says_otherwise(project, arguments, expected):
+    """What the builder reads to share the cores out, caught by a stand-in for Python."""
+    spy = project / "spy"
+    spy.write_text('#!/bin/sh\necho "flags: $MAKEFLAGS"\n')
+    spy.chmod(0o755)
+    flags = make(project, *arguments, python=str(spy)).stdout.splitlines()
+    assert len(flags) == 3
+    assert all(f" {expected}" in line for line in flags[:2])
+
+
 @pytest.mark.parametrize("target", ["02-quick", "quick", "reports/default/02-quick.html"])
 def test_each_name_of_a_report_finds_it_current(project, first, target):
     done = make(project, target)

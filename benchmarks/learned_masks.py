@@ -1,0 +1,32 @@
+"""Meaningful Perturbation of a few photos at once, against one photo after the other.
+
+The rival is the loop of public re-implementations: the network as loaded, one photo, one step of
+Adam per pass, no jitter.
+"""
+
+from benchmarks.rivals import Rival
+from benchmarks.setting import classifier, passes, photos
+from benchmarks.timing import Row
+from lib.attribution.meaningful_perturbation import learn_masks
+
+PHOTOS, ITERATIONS = 4, 20
+
+
+def rows() -> list[Row]:
+    pixels, targets = photos(PHOTOS)
+    given = {
+        "pixels": pixels,
+        "targets": targets,
+        "iterations": ITERATIONS,
+        "device": classifier().device.type,
+    }
+    return [
+        Row(
+            f"Learned masks, {ITERATIONS} iterations, {PHOTOS} photos",
+            ours=lambda: learn_masks(
+                classifier(), pixels, targets, iterations=ITERATIONS, start="ones", cache=False
+            ),
+            rivals={"one by one": lambda: Rival("learned_mask_loop", **given)},
+            floor=lambda: passes(PHOTOS * ITERATIONS, gradients=True),
+        )
+    ]
