@@ -113,3 +113,25 @@ def test_the_table():
     assert list(table.columns) == [*AXIOMS, "all"]
     assert table["all"].tolist() == [True, False]
     assert table.loc["gradient", "completeness"] == pytest.approx(1)
+
+
+def test_violations_are_relative_to_the_attributions_and_to_the_rise():
+    """A map that is wrong by a known share, at any scale of the function and the map."""
+    network = tiny.RISES  # 2 x1 + 3 ReLU(x1 - x2): 12 at (3, 1), 0 at black
+
+    def attribute(network, x):
+        return torch.tensor([9.0, 6.0], dtype=torch.float64) * score(network, x) / 12
+
+    assert score(network, [3.0, 1.0]) == 12
+    assert axioms.completeness(attribute, network, [3.0, 1.0]) == pytest.approx(0.25)
+    assert axioms.symmetry(attribute, network, [3.0, 1.0]) == pytest.approx(1 / 3)
+    assert axioms.sensitivity_b(attribute, network, [3.0, 1.0], 1) == pytest.approx(2 / 3)
+
+
+def test_the_examples_are_at_the_points_that_their_names_say():
+    for case in CASES:
+        if case.axiom == "completeness" and " at (" in case.example:
+            point = [float(v) for v in case.example.split(" at (")[1].rstrip(")").split(", ")]
+            seen = []
+            case.error(lambda network, x, seen=seen: seen.append(list(x)) or torch.ones(2))
+            assert seen == [point]
