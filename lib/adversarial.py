@@ -64,11 +64,9 @@ def attack(
         attacked = pixels.clone()
     else:
         attacked = _run(classifier, pixels, classes, method, epsilon, steps, seed, batch_size)
-    before, after = (
-        _classes(classifier, batch, batch_size).to(targets.device) for batch in (pixels, attacked)
-    )
-    success = (before == targets) & (after != targets)
-    return Attacked(attacked.to(images), before, after, success)
+    before, after = (_classes(classifier, batch, batch_size) for batch in (pixels, attacked))
+    found = before, after, (before == classes) & (after != classes)
+    return Attacked(attacked.to(images), *(part.to(images.device) for part in found))
 
 
 def _run(classifier, pixels, classes, method, epsilon, steps, seed, batch_size) -> Tensor:

@@ -111,7 +111,7 @@ def target_scores(classifier, targets: Int[Tensor, " n"], score: str = "logit") 
         if not torch.isfinite(values).all():
             raise ValueError(f"{classifier.name} returned a score that is NaN or infinite")
         values = values.softmax(1) if score == "probability" else values
-        return values.gather(1, targets[image].view(-1, 1).to(values.device))[:, 0]
+        return of_targets(values, targets[image])
 
     return answer
 
@@ -122,9 +122,19 @@ def target_gradient(
     r"""$\partial S_{c}/\partial x$, one pass forward and back for the whole batch."""
     with torch.enable_grad():
         pixels = images.detach().requires_grad_(True)
-        scores = classifier(pixels).gather(1, targets.to(pixels.device).view(-1, 1))
+        scores = of_targets(classifier(pixels), targets)
         (gradient,) = torch.autograd.grad(scores.sum(), pixels)
     return gradient
+
+
+def of_targets(scores: Float[Tensor, "n k"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Each row's score of its target. ``ValueError`` for a target that has no column."""
+    if int(targets.max()) >= scores.shape[1]:  # on a GPU gather would end the process
+        raise ValueError(
+            f"target {int(targets.max())} does not exist: there are {scores.shape[1]} classes, "
+            f"0..{scores.shape[1] - 1}"
+        )
+    return scores.gather(1, targets.view(-1, 1).to(scores.device))[:, 0]
 
 
 def batch_size_for(classifier, images: Tensor, route: str, batch_size: int | None = None) -> int:
@@ -153,6 +163,11 @@ def check_inputs(classifier, images: Tensor, targets: Tensor) -> tuple[Tensor, T
         raise ValueError("images is empty: there is nothing to attribute")
     if images.dtype != classifier.dtype:
         raise ValueError(f"images are {images.dtype}, the classifier is {classifier.dtype}")
+    channels = getattr(classifier, "mean", images[:1]).shape[1]
+    if images.shape[1] not in (1, channels) and channels > 1:
+        raise ValueError(
+            f"images have {images.shape[1]} channels, {classifier.name} takes {channels}"
+        )
     if not torch.isfinite(images).all():
         raise ValueError("images hold NaN or infinite values")
     targets = torch.as_tensor(targets)

@@ -27,6 +27,7 @@ _SQUASHING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Softmax, nn.LogSoftmax, nn
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LocalResponseNorm)
 _SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub,
          "add", "add_", "sub", "sub_"}
+_ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _SAME = {torch.cat, torch.concat, torch.stack, torch.maximum, torch.minimum, torch.max, torch.min,
          "maximum", "minimum", "max", "min", "amax", "amin", torch.amax, torch.amin}
 _PRODUCTS = {operator.mul, operator.imul, torch.mul, operator.matmul, torch.matmul, torch.bmm,
@@ -169,7 +170,7 @@ def _call(node, inputs, degree, constant, broken) -> float:
         fixed = [a for a in terms if not isinstance(a, fx.Node) or a in constant]
         if fixed and len(fixed) < len(terms):
             minuend = not isinstance(terms[0], fx.Node) or terms[0] in constant
-            if minuend and target in (operator.sub, torch.sub):  # 1 - x: no shift to leave out
+            if minuend and target not in _ADDITIONS:  # 1 - x: no shift to leave out
                 broken(node, "unknown", "subtracts its input from a constant")
             else:
                 broken(node, "shift", f"adds the constant {fixed[0]}, which does not scale")
@@ -181,10 +182,11 @@ def _call(node, inputs, degree, constant, broken) -> float:
         factors = [a for a in node.args if isinstance(a, fx.Node) and degree[a] is not None]
         return sum(degree[a] for a in factors)
     if target in _QUOTIENTS:
-        over = node.args[1]
-        return top if not isinstance(over, fx.Node) else degree[node.args[0]] - (degree[over] or 0)
-    if target in _POWERS and not isinstance(node.args[1], fx.Node) and node.args[1] > 0:
-        return top * float(node.args[1])
+        above, below = (degree.get(a) or 0 for a in node.args[:2])  # a number has degree 0
+        return above - below
+    exponent = node.args[1] if len(node.args) > 1 else node.kwargs.get("exponent")
+    if target in _POWERS and isinstance(exponent, int | float) and exponent > 0:
+        return top * float(exponent)
     if target in _FIXED_POWERS:
         return top * _FIXED_POWERS[target]
     if target in _LINEAR_CALLS:

@@ -102,7 +102,9 @@ def degree(classifier: nn.Module) -> float:
     if reading.breaks:
         raise NotHomogeneous(f"{name} is not nonnegatively homogeneous: {_named(reading.breaks)}")
     if reading.degree <= 0:
-        raise NotHomogeneous(f"{name} has degree {reading.degree:g}: its output ignores scale")
+        raise NotHomogeneous(
+            f"{name} has degree {reading.degree:g}: its output does not grow with its input"
+        )
     return reading.degree
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit; an RGB image of that many pixels takes 256 MiB
 # Extensions that are taken for images; HEIC is among them to be refused by name, not overlooked.
@@ -113,9 +113,18 @@ def decode(path: Path, crop: Crop) -> np.ndarray:
 
 
 def dimensions(path: Path) -> tuple[int, int]:
-    """Width and height from the header of an upright image."""
-    with Image.open(path, formats=FORMATS) as image:
-        return image.size
+    """Width and height as `decode` sees them, EXIF orientation applied.
+
+    Raises `UnreadableImage` for a file that is missing or no image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+    except Exception as error:  # as in `decode`
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise UnreadableImage(path, f"cannot be read: {reason}") from None
+    return (height, width) if turned else (width, height)
 
 
 TOO_LARGE = f"larger than the limit of {MAX_PIXELS / 1e6:.0f} million pixels"

@@ -93,7 +93,7 @@ def conjugate_gradients(
     s, rest = torch.zeros_like(vector), vector.clone()
     direction, square = rest.clone(), float(rest @ rest)
     done = 0
-    while math.sqrt(square) > tolerance * size:
+    while not math.sqrt(square) <= tolerance * size:  # NaN is no answer
         if done == iterations:
             raise NotConverged(
                 f"conjugate gradients: residual {math.sqrt(square) / size:.1e} after {iterations} "
@@ -164,4 +164,4 @@ def check_damping(damping: float) -> None:
 
 def _residual(product: Product, s: Tensor, vector: Tensor, damping: float) -> float:
     size = float(vector.norm())
-    return float((product(s) + damping * s - vector).norm()) / size if size > 0 else 0.0
+    return float((product(s) + damping * s - vector).norm()) / size if size != 0 else 0.0

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, fx
 
+from lib.copies import of_targets
+
 _SHAPES: WeakKeyDictionary = WeakKeyDictionary()
 
 
@@ -104,8 +106,7 @@ def activations_and_gradients(
     with torch.enable_grad():
         pixels = classifier.normalize(images.detach())
         logits = Tap(_graph(classifier), garbage_collect_values=True).run(pixels)
-        score = logits.gather(1, targets.to(logits.device).view(-1, 1)).sum()
-        (gradient,) = torch.autograd.grad(score, captured[0])
+        (gradient,) = torch.autograd.grad(of_targets(logits, targets).sum(), captured[0])
     return captured[0].detach(), gradient, logits.detach()
 
 

@@ -129,7 +129,9 @@ def health_survey(table: pd.DataFrame) -> Survey:
     missing = [name for name in (TARGET, AGE, *LEAKS, *COPIES) if name not in table]
     if missing:
         raise ValueError(f"not the NHANES 2017-2018 table: no column {', '.join(missing[:3])}")
-    adults = table[(table[AGE] >= 20) & table[TARGET].notna()]
+    adults = table[(pd.to_numeric(table[AGE], errors="coerce") >= 20) & table[TARGET].notna()]
+    if adults.empty:
+        raise ValueError(f"nobody is 20 or older ({AGE}) and answered {TARGET}")
     adults = adults.mask(adults.isin(NO_ANSWER))
     if unknown := set(adults[TARGET]) - {*HEALTHY, *UNHEALTHY}:
         raise ValueError(f"{TARGET} has an unknown answer: {sorted(map(str, unknown))[0]!r}")
@@ -159,8 +161,11 @@ def nhanes_one(folder: str | Path, *, rows: int = 13_442, columns: int = 118) ->
     for path in paths:
         if not path.is_file():
             raise ValueError(f"{path} is missing: NHANES I needs X_sparsity.csv and y_sparsity.npy")
-    table = pd.read_csv(paths[0], index_col=0, low_memory=False)
-    _no_duplicates(table)
+    try:
+        table = pd.read_csv(paths[0], index_col=0, low_memory=False)
+    except ValueError as error:  # empty, ragged, or no text
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{paths[0].name} is not a table in csv: {reason}") from None
     if table.shape != (rows, columns):
         raise ValueError(
             f"{paths[0].name} has {table.shape[0]} rows and {table.shape[1]} columns: "
@@ -177,7 +182,7 @@ def nhanes_one(folder: str | Path, *, rows: int = 13_442, columns: int = 118) ->
         table[name] = numbers.astype(float)
     try:
         labels = np.load(paths[1], allow_pickle=False).ravel()
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f"{paths[1].name} is not an array of numbers: {error}") from None
     return _survey("NHANES I, ten-year mortality", table, labels, {})
 

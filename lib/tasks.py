@@ -60,7 +60,7 @@ def load_task(
     Folders are resized and cropped to ``size`` pixels, as in the photo reports. ``limit`` takes so
     many images to train on, of the digits the first ones (classes stay balanced).
 
-    Raises ``ValueError`` for a folder without its partner or with other classes.
+    Raises ``ValueError`` for a folder that is missing, without its partner or with other classes.
     """
     if train == "digits":
         if test is not None:
@@ -71,7 +71,10 @@ def load_task(
         return Task(images, labels, *tests, CATEGORIES, 1, 28, digits.sha256)
     if test is None:
         raise ValueError(f"training images {train!r} need a folder of test images beside them")
-    names = sorted(path.name for path in Path(train).expanduser().iterdir() if path.is_dir())
+    folder = Path(train).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"training images {train!r}: no such folder")
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if len(names) < 2:
         raise ValueError(f"training images {train!r} hold fewer than two class folders")
     options = {"size": size, "resize": round(size * 256 / 224), "categories": names}

@@ -197,6 +197,8 @@ def _check(images, labels, epochs, lr, batch_size, noise, weight_decay) -> None:
             f"training needs one class index per image: {len(images)} images, "
             f"labels {tuple(labels.shape)} {labels.dtype}"
         )
+    if int(labels.min()) < 0:  # cross-entropy would pass over -100 without a word
+        raise ValueError(f"labels must be class indices from 0, found {int(labels.min())}")
     if isinstance(images, Tensor) and not torch.isfinite(images).all():
         raise ValueError("training images hold NaN or infinite values")
     for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1)):

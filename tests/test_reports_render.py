@@ -195,7 +195,6 @@ def test_bare_bars_do_not_stretch_and_those_after_left_do():
     assert mathml(r"\left\lVert x\right\rVert").count('stretchy="true"') == 2
 
 
-
 @pytest.mark.parametrize(
     "tex", [r"\nosuchmacro x", r"\label{a} x", r"\begin{aligned} a &= b \end{aligned}", r"a & b"]
 )

@@ -4,6 +4,7 @@ A method that does not beat ``random`` and ``edges`` has not explained the class
 """
 
 import math
+from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
@@ -89,6 +90,8 @@ def resolve_baseline(
     if isinstance(baseline, Tensor):
         if baseline.device != images.device:
             raise ValueError(f"baseline is on {baseline.device}, the images on {images.device}")
+        if not baseline.is_floating_point() or not torch.isfinite(baseline).all():
+            raise ValueError("baseline must be finite floats in pixel units, black 0 and white 1")
         try:
             return baseline.to(images.dtype).expand_as(images).clone()
         except RuntimeError as error:
@@ -101,6 +104,6 @@ def resolve_baseline(
             known = ", ".join(BASELINES)
             raise ValueError(f"baseline {baseline!r} is unknown; choose one of: {known}")
         return BASELINES[baseline](images)
-    if not 0 <= baseline <= 1:
+    if not isinstance(baseline, Real) or not 0 <= baseline <= 1:
         raise ValueError(f"baseline {baseline} is not a gray level in [0, 1]")
     return torch.full_like(images, float(baseline))

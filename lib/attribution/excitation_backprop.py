@@ -96,6 +96,7 @@ def probabilities(
     values = _forward(network, classifier.normalize(images.detach()))
     nodes = list(network.graph.nodes)
     end = next(node for node in reversed(nodes) if node.op == "output").args[0]
+    copies.of_targets(values[end], targets)  # refuses a target that does not exist
     start = functional.one_hot(targets, values[end].shape[1]).to(values[end])
     arrived: dict[fx.Node, Tensor] = {}
     if contrast:

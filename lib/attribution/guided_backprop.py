@@ -120,13 +120,11 @@ def guided_gradients(classifier, targets: Int[Tensor, " n"]) -> copies.Answer:
 
 def check_guidable(classifier) -> None:
     """Raise ``ValueError``, with the layer's name, unless the guided rule covers the network."""
-    network = classifier.network
     if not classifier.is_graph:
         raise ValueError(
-            f"guided backprop: {type(network).__name__} of {classifier.name} cannot be traced, so "
-            "its ReLUs cannot be found"
+            f"guided backprop: {classifier.name} cannot be traced, so its ReLUs cannot be found"
         )
-    found = False
+    network, found = classifier.network, False
     for node in network.graph.nodes:
         if node.op == "call_module":
             layer = network.get_submodule(node.target)

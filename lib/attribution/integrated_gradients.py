@@ -74,7 +74,7 @@ def integrated_gradients(
     if rule not in RULES:
         raise ValueError(f"rule {rule!r} is unknown; choose one of: {', '.join(RULES)}")
     nodes, weights = (torch.as_tensor(a, dtype=pixels.dtype) for a in RULES[rule](steps))
-    start = resolve_baseline(baseline, pixels)
+    start = resolve_baseline(baseline, images.detach()).to(pixels)
     path = pixels - start
 
     def point_on_path(image: Tensor, draw: Tensor) -> Tensor:

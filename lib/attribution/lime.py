@@ -126,7 +126,7 @@ def superpixel_scores(
     number of rows. Raises ``ValueError`` for scores that are not finite.
     """
     pixels, classes = copies.check_inputs(classifier, images, targets)
-    off = _filled(pixels, labels, fill)
+    off = _filled(images.detach(), labels, fill).to(pixels)
     widest, samples = max(rows.shape[1] for rows in presence), len(presence[0])
     shown = torch.zeros(len(images), samples, widest, dtype=torch.bool)
     for i, rows in enumerate(presence):
@@ -140,7 +140,7 @@ def superpixel_scores(
     def target_score(batch: Tensor, image: Tensor) -> Tensor:
         logits = classifier.scores(batch)
         values = logits.softmax(1) if score == "probability" else logits
-        return values.gather(1, classes[image].view(-1, 1).to(values.device))[:, 0]
+        return copies.of_targets(values, classes[image])
 
     size = copies.batch_size_for(classifier, pixels, "scores", batch_size)
     answers = copies.run(pixels, samples, switched, target_score, batch_size=size, label="lime")

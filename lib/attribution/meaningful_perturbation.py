@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 
 from lib import copies, draws
@@ -114,6 +114,9 @@ def learn_masks(
         del options[name]
     pixels, classes = copies.check_inputs(classifier, images, targets)
     _check(options, pixels)
+    if isinstance(constant, Tensor):
+        constant = resolve_baseline(constant, images.detach()).to(pixels)
+    cache = cache and isinstance(classifier, nn.Module)  # anything else refuses gradients below
     files = mask_cache.paths(classifier, pixels, classes, options, __file__) if cache else []
     found = {row: state for row, file in enumerate(files) if (state := mask_cache.load(file))}
     missing = [row for row in range(len(pixels)) if row not in found]
@@ -121,7 +124,8 @@ def learn_masks(
     with progress("learning masks", len(missing) * iterations) as advance:
         for at in range(0, len(missing), size):
             rows = missing[at : at + size]
-            problem = Problem(classifier, pixels[rows], classes[rows], options)
+            own = {"constant": constant[rows]} if isinstance(constant, Tensor) else {}
+            problem = Problem(classifier, pixels[rows], classes[rows], {**options, **own})
             for row, state in zip(rows, _optimize(problem, advance), strict=True):
                 found[row] = state
                 if cache:
@@ -177,7 +181,7 @@ class Problem:
         logits = self.classifier.scores(images) if fast else self.classifier(images)
         values = logits.softmax(1) if self.options["score"] == "probability" else logits
         classes = self.classes if rows is None else self.classes[rows]
-        return values.gather(1, classes.view(-1, 1))[:, 0]
+        return copies.of_targets(values, classes)
 
     def terms(self, coarse: Tensor, iteration: int) -> Float[Tensor, "b 4"]:
         """Objective, score, L1 norm and variation of each image at one iteration's draws."""
@@ -218,7 +222,7 @@ class Problem:
         intact, gone = (scores[:, 0], scores[:, -1]) if deletion else (scores[:, -1], scores[:, 0])
         rest = (scores - gone[:, None]) / (intact - gone)[:, None]
         reached = rest < 0.01 if deletion else rest > 0.99
-        chosen = torch.where(intact > gone, reached.int().argmax(1).cpu(), -1)
+        chosen = torch.where(intact > gone, reached.int().argmax(1), -1).tolist()
         coarse = adaptive_avg_pool2d(candidates, shape)
         return torch.stack([coarse[k] if k >= 0 else torch.ones_like(coarse[0]) for k in chosen])
 

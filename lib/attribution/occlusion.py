@@ -47,7 +47,7 @@ def occlusion(
         math.ceil((full - side) / step) + 1
         for full, side, step in zip((height, width), sides, steps, strict=True)
     )
-    replacement = resolve_baseline(baseline, pixels)
+    replacement = resolve_baseline(baseline, images.detach()).to(pixels)
 
     def occluded(image: Tensor, draw: Tensor) -> Tensor:
         copied = pixels[image]

@@ -51,8 +51,7 @@ def rise(
     Raises ``ValueError`` for no masks, no cells, a probability outside (0, 1), an unknown option,
     and for scores that are not finite.
     """
-    if normalize not in NORMALIZATIONS:
-        raise ValueError(f"normalize {normalize!r} is unknown; choose one of: {NORMALIZATIONS}")
+    _check_normalization(normalize)
     drawn = {"cells": cells, "probability": probability, "seed": seed}
     scores = rise_scores(
         classifier,
@@ -84,7 +83,7 @@ def rise_scores(
     pixels, classes = copies.check_inputs(classifier, images, targets)
     _check(masks, cells, probability)
     keys = draws.image_keys(images)
-    hidden = resolve_baseline(baseline, pixels)
+    hidden = resolve_baseline(baseline, images.detach()).to(pixels)
     difference = pixels - hidden
 
     def masked(image: Tensor, draw: Tensor) -> Tensor:
@@ -126,6 +125,8 @@ def rise_maps(
     ``which`` names masks by number (default: all): ``range(100)`` gives the map of the first 100,
     two disjoint ranges give independent maps. The masks are drawn again, not stored.
     """
+    _check(scores.shape[1], cells, probability)
+    _check_normalization(normalize)
     chosen = range(scores.shape[1]) if which is None else which
     if len(chosen) == 0 or min(chosen) < 0 or max(chosen) >= scores.shape[1]:
         raise ValueError(f"which {chosen} does not lie in the {scores.shape[1]} masks")
@@ -181,6 +182,11 @@ def _rows(uniform: Float[Tensor, " k"], full: int, cells: int) -> Int[Tensor, "k
     cell = math.ceil(full / cells)
     offset = (uniform * cell).long().clamp_max(cell - 1)
     return offset[:, None] + torch.arange(full)
+
+
+def _check_normalization(normalize: str) -> None:
+    if normalize not in NORMALIZATIONS:
+        raise ValueError(f"normalize {normalize!r} is unknown; choose one of: {NORMALIZATIONS}")
 
 
 def _check(masks: int, cells: int, probability: float) -> None:

@@ -39,5 +39,6 @@ def x_gradient(
     elif not 0 < degree < float("inf"):
         raise ValueError(f"degree must be a positive number, not {degree}")
     origin = getattr(classifier, "mean", 0.0)
+    slope = gradient(classifier, images, targets, batch_size=batch_size)  # checks the images
     moved = images.detach() - (origin.to(images) if isinstance(origin, Tensor) else origin)
-    return moved * gradient(classifier, images, targets, batch_size=batch_size) / degree
+    return moved * slope / degree

@@ -16,6 +16,8 @@ def area_of_mass(
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], is {share}")
+    if empty not in ("raise", "nan"):
+        raise ValueError(f"empty must be 'raise' or 'nan', not {empty!r}")
     if maps.ndim != 3 or torch.isnan(maps).any():
         raise ValueError(f"maps must be (N, H, W) without NaN, not {tuple(maps.shape)}")
     mass = maps.abs().flatten(1).double().sort(1, descending=True).values.cumsum(1)

@@ -31,7 +31,7 @@ def threshold_boxes(
     """
     if maps.ndim != 3 or not torch.isfinite(maps).all():
         raise ValueError(f"maps must be finite (N, H, W), not {tuple(maps.shape)} or with NaN")
-    if not len(alphas) or min(alphas) < 0 or max(alphas) > 1:
+    if not len(alphas) or not all(0 <= alpha <= 1 for alpha in alphas):
         raise ValueError(f"alphas must lie in [0, 1], not {list(alphas)}")
     low, high = maps.amin((1, 2)), maps.amax((1, 2))
     columns, rows = maps.amax(1), maps.amax(2)
@@ -101,7 +101,7 @@ def smallest_boxes(
     ``reached``, ``whole`` (only blurring the whole image reaches it), ``missed`` (no alpha does;
     the area is NaN) or ``excluded`` ($p_0\le p_b$: the blur suppresses nothing; NaN).
     """
-    if not len(levels) or min(levels) <= 0 or max(levels) > 1:
+    if not len(levels) or not all(0 < level <= 1 for level in levels):
         raise ValueError(f"levels must lie in (0, 1], not {list(levels)}")
     if maps.shape != (len(images), *images.shape[2:]):
         raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
@@ -188,6 +188,8 @@ def thresholded_deletion(
     pixels, classes = copies.check_inputs(classifier, images, targets)
     if masks.shape != (len(images), *images.shape[2:]) or not torch.isfinite(masks).all():
         raise ValueError(f"masks {tuple(masks.shape)} must be finite and fit the images")
+    if not perturbations:
+        raise ValueError(f"perturbations must be some of: {', '.join(PERTURBATIONS)}")
     masks = masks.to(pixels)
     stretched = _stretched(gaussian_blur(masks[:, None], blur_sigma))
     fills = {name: null_images(pixels, name, seed=seed) for name in {"blur", *perturbations}}

@@ -57,7 +57,12 @@ def detection_accuracy(
 def restored(
     logits: Float[Tensor, "n k"], originals: Tensor, *, top: tuple[int, ...] = (1, 5)
 ) -> pd.DataFrame:
-    """Per image, 1 where the original label is among the ``top`` classes: columns ``top1`` ..."""
+    """Per image, 1 where the original label is among the ``top`` classes: columns ``top1`` ...
+
+    Raises ``ValueError`` for logits that are not finite: NaN would rank first.
+    """
+    if not torch.isfinite(logits).all():
+        raise ValueError("logits hold NaN or infinite values")
     ranks = (logits > logits.gather(1, originals.view(-1, 1).to(logits.device))).sum(1).cpu()
     return pd.DataFrame({f"top{k}": (ranks < k).double().numpy() for k in top})
 

@@ -66,7 +66,7 @@ def masking_curves(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(f"kinds {list(kinds)} must be some of: {', '.join(KINDS)}")
-    if not len(fractions) or min(fractions) < 0 or max(fractions) > 1:
+    if not len(fractions) or not all(0 <= f <= 1 for f in fractions):
         raise ValueError(f"fractions must be numbers in [0, 1], not {list(fractions)}")
     hidden = blurred_copy(pixels, blur)
     keys = draws.image_keys(images)
@@ -86,9 +86,8 @@ def masking_curves(
 
     def two_scores(batch: Tensor, image: Tensor) -> Tensor:
         logits = classifier.scores(batch)
-        target = classes[image].view(-1, 1)
-        first = (logits.argmax(1, keepdim=True) == target).to(logits)
-        return torch.cat([logits.gather(1, target), first], 1)
+        first = (logits.argmax(1) == classes[image]).to(logits)
+        return torch.stack([copies.of_targets(logits, classes[image]), first], 1)
 
     answers = copies.run(
         pixels,

@@ -41,6 +41,8 @@ def part_windows(
     """
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be an odd number of pixels, not {window}")
+    if maps.ndim != 3:
+        raise ValueError(f"maps must be (N, H, W), not {tuple(maps.shape)}")
     if len(points) != len(maps):
         raise ValueError(f"{len(points)} lists of points for {len(maps)} maps")
     for part in parts:
@@ -51,10 +53,10 @@ def part_windows(
     for i, own in enumerate(points):
         for part in parts:
             for x, y in own.get(part, ()):
-                column, row = int(x // 1), int(y // 1)
-                inside = 0 <= column < width and 0 <= row < height
+                inside = 0 <= x < width and 0 <= y < height
                 value = float("nan")
                 if inside:
+                    column, row = int(x), int(y)
                     around = maps[i, max(row - half, 0) : row + half + 1]
                     around = around[:, max(column - half, 0) : column + half + 1]
                     value = float(around.double().mean())

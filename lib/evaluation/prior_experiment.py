@@ -36,8 +36,7 @@ def run(data: Splits, method: str, strength: float = 0.0, **options) -> pd.DataF
     mean person) of the validation rows, whatever the method's own attribution: one yardstick for
     all. ``options`` go to :func:`lib.ensembles.train_ensemble`.
     """
-    if method not in METHODS:
-        raise ValueError(f"{method!r} is not one of: {', '.join(METHODS)}")
+    _check([method])
     attribution, bias = METHODS[method]
     networks = train_ensemble(
         data.train,
@@ -67,6 +66,7 @@ def run_grid(
     data: Splits, methods: Sequence[str], strengths: Sequence[float] = STRENGTHS, **options
 ) -> pd.DataFrame:
     """:func:`run` for every method at every strength (once, at 0, for those without a prior)."""
+    _check(methods)
     return pd.concat(
         [
             run(data, method, strength, label=method.replace("_", " "), **options)
@@ -127,3 +127,9 @@ def shuffled(data: Splits, seed: int = 0) -> Splits:
         data.test,
         data.test_labels,
     )
+
+
+def _check(methods: Sequence[str]) -> None:
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"{method!r} is not one of: {', '.join(METHODS)}")

@@ -27,8 +27,10 @@ def grid_weights(rule: str, steps: int, intervals: int) -> np.ndarray:
     """
     if rule not in GRID_RULES:
         raise ValueError(f"rule {rule!r} is unknown here; choose one of: {', '.join(GRID_RULES)}")
+    if min(steps, intervals) < 1:
+        raise ValueError(f"steps and intervals must be at least 1, not {steps} and {intervals}")
     stride, rest = divmod(intervals, steps if rule != "midpoint" else 2 * steps)
-    if steps < 1 or rest:
+    if rest:
         raise ValueError(f"{rule} of {steps} steps does not lie on a grid of {intervals} intervals")
     weights = np.zeros(intervals + 1)
     if rule == "midpoint":
@@ -45,7 +47,7 @@ def on_grid(steps: Sequence[int], intervals: int) -> dict[tuple[str, int], np.nd
     found = {}
     for rule in GRID_RULES:
         for m in steps:
-            if intervals % (m if rule != "midpoint" else 2 * m) == 0:
+            if m < 1 or intervals % (m if rule != "midpoint" else 2 * m) == 0:
                 found[rule, m] = grid_weights(rule, m, intervals)
     return found
 
@@ -72,7 +74,7 @@ def convergence(
     rules = on_grid(steps, intervals)
     weights = np.stack([*rules.values(), grid_weights(reference, intervals, intervals)], 1)
     weights = torch.as_tensor(weights, dtype=pixels.dtype)
-    start = resolve_baseline(baseline, pixels)
+    start = resolve_baseline(baseline, images.detach()).to(pixels)
     path = pixels - start
 
     def point_on_path(image: Tensor, draw: Tensor) -> Tensor:
@@ -116,7 +118,7 @@ def _rise(classifier, pixels: Tensor, start: Tensor, classes: Tensor) -> Tensor:
                 for i in range(len(pixels))
             ]
         )
-    return both.gather(1, classes.view(-1, 1)).flatten()
+    return copies.of_targets(both, classes)
 
 
 def slope(frame: pd.DataFrame, metric: str, *, least: int = 1, most: int | None = None) -> float:

@@ -44,7 +44,7 @@ def removal_order(
 
 def removal_counts(fractions: Sequence[float], pixels: int) -> list[int]:
     """``round(fraction * pixels)`` for each fraction; ``ValueError`` outside [0, 1]."""
-    if not len(fractions) or min(fractions) < 0 or max(fractions) > 1:
+    if not len(fractions) or not all(0 <= f <= 1 for f in fractions):
         raise ValueError(f"fractions must be numbers in [0, 1], not {list(fractions)}")
     return [round(float(fraction) * pixels) for fraction in fractions]
 
@@ -104,10 +104,9 @@ def removal_curves(
 
     def three_scores(batch: Tensor, image: Tensor) -> Tensor:
         logits = classifier.scores(batch)
-        target = classes[image].view(-1, 1)
-        logit = logits.gather(1, target)
-        first = (logits.argmax(1, keepdim=True) == target).to(logits)
-        return torch.cat([logits.softmax(1).gather(1, target), logit, first], 1)
+        target = classes[image]
+        probability, logit = (copies.of_targets(s, target) for s in (logits.softmax(1), logits))
+        return torch.stack([probability, logit, (logits.argmax(1) == target).to(logits)], 1)
 
     answers = copies.run(
         pixels,

@@ -45,6 +45,8 @@ def scores_under(
     the perturbation does not lower the score.
     """
     pixels, classes = copies.check_inputs(classifier, images, targets)
+    if masks.shape != (len(images), 1, *images.shape[2:]):
+        raise ValueError(f"masks {tuple(masks.shape)} do not fit the images {tuple(images.shape)}")
     null = null_images(pixels, perturbation, seed=seed)
     weights = torch.stack([torch.ones_like(masks), torch.zeros_like(masks), masks], 1).to(pixels)
 

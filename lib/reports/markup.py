@@ -30,7 +30,7 @@ def number(value: Any, digits: int = 3) -> str:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    if isinstance(value, int) or abs(value) >= 10**digits:
+    if isinstance(value, int) or abs(value) >= 10**digits - 0.5:  # 999.7 is 1,000, not 1.00e+03
         text = f"{value:,.0f}"
     elif value and abs(value) < 1e-3:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")

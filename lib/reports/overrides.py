@@ -45,11 +45,13 @@ class Run:
     @property
     def injected(self) -> dict[str, Any]:
         """What the kernel gets: the values given, paths absolute (its cwd is notebooks/)."""
-        values = dict(self.given)
-        for name, value in values.items():
-            if self.schema[name].names_path(value):
-                values[name] = str(locate(value, self.project.root))
-        return values
+
+        def absolute(parameter: Parameter, value: Any) -> Any:
+            if isinstance(value, list):
+                return [absolute(parameter, item) for item in value]
+            return str(locate(value, self.project.root)) if parameter.names_path(value) else value
+
+        return {name: absolute(self.schema[name], value) for name, value in self.given.items()}
 
     @property
     def changed(self) -> list[str]:

@@ -37,11 +37,7 @@ def _exact(name: str, old: Any, new: Any) -> Line:
 def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     id = old["id"]
     if old["wall_clock"] and new["wall_clock"]:
-        yield (
-            "WALL-CLOCK",
-            id,
-            f"{old['verdict']}, {old['estimate']:.4g} -> {new['verdict']}, {new['estimate']:.4g}",
-        )
+        yield "WALL-CLOCK", id, f"{_time(old)} -> {_time(new)}"
         yield _exact(f"{id}.n", old["n"], new["n"])
         return
     yield _exact(f"{id}.verdict", old["verdict"], new["verdict"])
@@ -51,6 +47,11 @@ def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     yield _number(f"{id}.estimate", old["estimate"], new["estimate"], old)
     for end, before, after in zip(("low", "high"), old["interval"], new["interval"], strict=True):
         yield _number(f"{id}.interval.{end}", before, after, old)
+
+
+def _time(claim: dict[str, Any]) -> str:
+    estimate = claim["estimate"]
+    return f"{claim['verdict']}, {'none' if estimate is None else f'{estimate:.4g}'}"
 
 
 def _pairs(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
