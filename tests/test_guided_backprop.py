@@ -152,7 +152,7 @@ class Untraceable(nn.Module):
         (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.LeakyReLU()), r"2 \(LeakyReLU\)"),
         (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Softmax(1)), r"2 \(Softmax\)"),
         (Clamped(), r"clamp \(clamp\)"),
-        (Untraceable(), "Untraceable .* cannot be traced"),
+        (Untraceable(), "custom cannot be traced"),
     ],
 )
 def test_refuses_by_name_and_never_returns_a_plain_gradient(network, named):
@@ -170,7 +170,7 @@ def state(classifier):
 def test_leaves_the_classifier_and_the_images_alone_also_after_a_failure():
     network = classifier_of(Functional("in-place"), 3)
     images, targets = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
-    wrong = torch.rand(2, 5, 8, 8)
+    wrong = torch.rand(2, 3, 1, 1)  # smaller than the first kernel
     before, copy = state(network), images.clone()
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     plain, random_state = gradient(network, images, targets), torch.get_rng_state()
