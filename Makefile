@@ -4,7 +4,7 @@ PARAMS  ?=
 SET     ?=
 REPORT  ?=
 # reports at a time where -j does not say: one per core, but 4 at most, as each may take 3 GB
-JOBS    ?= $(shell (nproc || getconf _NPROCESSORS_ONLN || echo 1) 2>/dev/null | awk '{ print $$1 > 4 ? 4 : $$1 }')
+JOBS    ?= $(shell (nproc || getconf _NPROCESSORS_ONLN || echo 1) 2>/dev/null | awk '{ n = $$1; if (n > 4) n = 4; print n }')
 
 # .venv is made and kept up to date on its own; PYTHON=python uses an environment of yours instead
 ifeq ($(origin PYTHON),undefined)

@@ -56,7 +56,7 @@ def test_everything_that_can_be_rendered_is_and_the_failure_counts(project, firs
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(["JOBS=3"], "-j3"), (["-j2", "JOBS=3"], "-j2"), (["-j1", "JOBS=3"], "-j1"), ([], "-j")],
+    [(["JOBS=3"], "-j3"), (["-j2", "JOBS=3"], "-j2"), (["-j1", "JOBS=3"], "-j1")],
 )
 def test_reports_are_made_several_at_a_time_unless_j_says_otherwise(project, arguments, expected):
     """What the builder reads to share the cores out, caught by a stand-in for Python."""
@@ -66,6 +66,20 @@ def test_reports_are_made_several_at_a_time_unless_j_says_otherwise(project, arg
     flags = make(project, *arguments, python=str(spy)).stdout.splitlines()
     assert len(flags) == 3
     assert all(f" {expected}" in line for line in flags[:2])
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (3, 3), (64, 4)])
+def test_one_report_per_core_and_four_at_most(project, monkeypatch, cores, expected):
+    tools = project / f"tools-{cores}"
+    tools.mkdir()
+    for name, answer in (("nproc", cores), ("spy", '"flags: $MAKEFLAGS"')):
+        (tools / name).write_text(f"#!/bin/sh\necho {answer}\n")
+        (tools / name).chmod(0o755)
+    before = set(project.iterdir())
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    flags = make(project, python=str(tools / "spy")).stdout.splitlines()
+    assert all(f" -j{expected} " in f"{line} " for line in flags[:2])
+    assert set(project.iterdir()) == before
 
 
 @pytest.mark.parametrize("target", ["02-quick", "quick", "reports/default/02-quick.html"])
