@@ -84,3 +84,21 @@ def test_baselines_do_not_share_memory_with_the_images(images):
     assert resolve_baseline(torch.zeros(3, 1, 1).double(), images).dtype == torch.float32
     with pytest.raises(ValueError, match="baseline is on meta, the images on cpu"):
         resolve_baseline(torch.zeros(1, device="meta"), images)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "says"),
+    [
+        (torch.full((3, 1, 1), float("nan")), "must be finite floats"),
+        (torch.zeros(3, 1, 1, dtype=torch.uint8), "must be finite floats"),
+        (torch.zeros(2, 1, 1), "baseline"),
+        ("grey", "'grey' is unknown; choose one of: black"),
+        (1.5, "1.5 is not a gray level"),
+        (float("nan"), "nan is not a gray level"),
+        ([0.5], "is not a gray level"),
+    ],
+)
+def test_bad_baselines_are_refused_in_one_line(images, baseline, says):
+    with pytest.raises(ValueError, match=says) as error:
+        resolve_baseline(baseline, images)
+    assert "\n" not in str(error.value)

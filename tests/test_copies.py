@@ -336,6 +336,8 @@ def test_bad_input_is_one_clear_error(name, small, images, targets):
     refused("5 class indices, one per image", targets=targets > 1)
     refused(r"must lie in 0\.\.3 \(0-based", targets=targets + 1)  # counted from 1
     refused(r"must lie in 0\.\.3 \(0-based", targets=targets - 1)
+    if "removal" not in name:
+        refused("images have 4 channels, custom takes 3", torch.cat([images, images[:, :1]], 1))
     if name not in ("random", "edges"):
         refused("batch_size must be", batch_size=0)
         refused("batch_size must be", batch_size=2.5)
@@ -344,6 +346,13 @@ def test_bad_input_is_one_clear_error(name, small, images, targets):
 def test_targets_of_any_whole_type(small, images, targets, whole):
     for these in (targets.tolist(), targets.int(), targets.byte(), targets.numpy()):
         assert torch.allclose(gradient(small, images, these), whole["gradient"])
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("random", "edges")])
+def test_a_target_without_a_logit_is_refused_where_classes_have_no_names(name, images, targets):
+    nameless = Classifier(small_network())
+    with pytest.raises(ValueError, match=r"target 4 does not exist: there are 4 classes, 0\.\.3"):
+        METHODS[name](nameless, images, torch.tensor([0, 1, 4, 2, 3]))
 
 
 def test_no_copies_is_an_error(small, images, targets):

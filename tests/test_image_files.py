@@ -11,7 +11,7 @@ import torch
 from image_samples import photo_folder, picture, save, small
 from PIL import Image
 
-from lib.image_files import MAX_PIXELS, Crop, decode
+from lib.image_files import MAX_PIXELS, Crop, UnreadableImage, decode, dimensions
 from lib.images import ImageError
 
 
@@ -160,6 +160,12 @@ def test_exif_orientation_is_applied(tmp_path):
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     turned.save(tmp_path / "turned.png", exif=exif)
     assert (read(tmp_path / "turned.png") == read(tmp_path / "upright.png")).all()
+    assert dimensions(tmp_path / "turned.png") == dimensions(tmp_path / "upright.png")
+    assert dimensions(tmp_path / "turned.png") == upright.size != turned.size
+    (tmp_path / "text.png").write_text("no image")
+    for name in ("text.png", "missing.png"):
+        with pytest.raises(UnreadableImage, match="cannot be read"):
+            dimensions(tmp_path / name)
 
 
 def test_a_photo_with_a_depth_map_is_its_first_picture(tmp_path):

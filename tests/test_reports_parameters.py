@@ -3,7 +3,14 @@
 from pathlib import Path
 
 import pytest
-from reports_project import built_project, copy_of_built, reports, state
+from reports_project import (
+    built_project,
+    copy_of_built,
+    make_project,
+    reports,
+    state,
+    write_notebook,
+)
 
 from lib.reports.overrides import parse_set, resolve_run
 from lib.reports.parameters import ParameterError, check_values, read_schema
@@ -192,6 +199,16 @@ def test_relative_paths_reach_the_kernel_absolute():
     run = resolve_run(Project(built_project()), "01-sample", "default", None, "images=notebooks")
     assert run.parameters["images"] == "notebooks"
     assert run.injected["images"] == str(built_project() / "notebooks")
+
+
+def test_each_path_of_a_list_reaches_the_kernel_absolute(tmp_path):
+    root = make_project(tmp_path)
+    write_notebook(
+        root, "03-paths", [("code", "folders: list[str] = []  # path: some", "parameters")]
+    )
+    (root / "params/default/03-paths.yaml").write_text("folders: [notebooks, params]\n")
+    run = resolve_run(Project(root), "03-paths", "default")
+    assert run.injected["folders"] == [str(root / "notebooks"), str(root / "params")]
 
 
 @pytest.mark.parametrize("name", ["01-sample", "sample", "01", "notebooks/01-sample.ipynb"])

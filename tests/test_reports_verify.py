@@ -69,6 +69,10 @@ def test_wall_clock_values_are_not_compared(old):
     new["claims"][2] |= {"estimate": 1.0, "verdict": "supported", "interval": [0, 2]}
     new["wall_clock"]["wave.seconds"] = 99.0
     assert changed(old, new) == []
+    undecided = copy.deepcopy(old)
+    undecided["claims"][2] |= {"estimate": None, "verdict": "inconclusive"}
+    remarks = [remark for status, what, remark in compare(old, undecided) if what == "SA-3"]
+    assert len(remarks) == 1 and remarks[0].endswith("-> inconclusive, none")
 
 
 def test_the_command_passes_on_one_report_and_touches_nothing(tmp_path):
