@@ -46,7 +46,7 @@ _KEEP_CALLS = {
     "split", "mean", "sum", "abs", "neg", "expand", "expand_as", "contiguous", "clone", "float",
     "double", "to", "type_as", "detach", "relu",
 }
-_NUMBERS = {"size", "dim", "numel", getattr, operator.floordiv}
+_NUMBERS = {"size", "dim", "numel", getattr}
 # fmt: on
 
 
@@ -166,7 +166,7 @@ def _call(node, inputs, degree, constant, broken) -> float:
     """The degree of a function's or method's result; ``broken`` is told when there is none."""
     target, top = node.target, max(inputs)
     if target in _SUMS:
-        terms = [a for a in node.args[:2] if not (isinstance(a, fx.Node) and degree[a] is None)]
+        terms = [a for a in _operands(node) if not (isinstance(a, fx.Node) and degree[a] is None)]
         fixed = [a for a in terms if not isinstance(a, fx.Node) or a in constant]
         if fixed and len(fixed) < len(terms):
             minuend = not isinstance(terms[0], fx.Node) or terms[0] in constant
@@ -179,10 +179,11 @@ def _call(node, inputs, degree, constant, broken) -> float:
     if target in _SAME:
         return _equal(node, inputs, broken)
     if target in _PRODUCTS:
-        factors = [a for a in node.args if isinstance(a, fx.Node) and degree[a] is not None]
-        return sum(degree[a] for a in factors)
+        return sum(degree.get(a) or 0 for a in _operands(node) if isinstance(a, fx.Node))
     if target in _QUOTIENTS:
-        above, below = (degree.get(a) or 0 for a in node.args[:2])  # a number has degree 0
+        if node.kwargs.get("rounding_mode") is not None:
+            broken(node, "unknown", "rounds")
+        above, below = (degree.get(a) or 0 for a in _operands(node))  # a number has degree 0
         return above - below
     exponent = node.args[1] if len(node.args) > 1 else node.kwargs.get("exponent")
     if target in _POWERS and isinstance(exponent, int | float) and exponent > 0:
@@ -202,11 +203,17 @@ def _call(node, inputs, degree, constant, broken) -> float:
     return top
 
 
+def _operands(node: fx.Node) -> list:
+    """What a sum, product or quotient takes, also by name: ``torch.add(x, other=1)``."""
+    named = (node.kwargs[key] for key in ("input", "other") if key in node.kwargs)
+    return [*node.args, *named]
+
+
 def _adds_zero(network: fx.GraphModule, node: fx.Node, constant: set[fx.Node]) -> bool:
     """Whether the constants that a sum adds are all zero as they stand."""
     if node.op == "call_module" or node.target not in _SUMS:
         return False
-    added = [a for a in node.args[:2] if not isinstance(a, fx.Node) or a in constant]
+    added = [a for a in _operands(node) if not isinstance(a, fx.Node) or a in constant]
     return all(
         a == 0 if not isinstance(a, fx.Node) else a.op == "get_attr" and _is_zero(network, a.target)
         for a in added

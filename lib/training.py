@@ -44,6 +44,7 @@ def train(
     seed: int = 0,
     noise: float = 0.0,
     weight_decay: float = 0.0,
+    scalar_share: float = 1.0,
     loss: Loss | None = None,
     loss_key: str | None = None,
     label: str = "training",
@@ -53,14 +54,16 @@ def train(
     Adam with the step size $\frac{lr}2(1+\cos(\pi t/T))$ after t of T steps, cross-entropy, the
     images in a new random order each epoch. ``images`` is a tensor ``(N, C, H, W)``, or
     :class:`lib.images.Images`, decoded batch by batch. ``noise`` adds $\mathcal N(0, noise^2)$ to
-    every pixel, anew in every epoch, in pixel units. ``loss(network, images, labels)`` replaces
-    the cross-entropy; a training with a loss of one's own is cached only under a ``loss_key``
-    that names the loss with all its settings. The last batch of an epoch may be smaller.
+    every pixel, anew in every epoch, in pixel units. Parameters of a single value, Fixup's biases
+    and multipliers, take steps of ``scalar_share`` times the size. ``loss(network, images,
+    labels)`` replaces the cross-entropy; a training with a loss of one's own is cached only under
+    a ``loss_key`` that names the loss with all its settings. The last batch of an epoch may be
+    smaller.
 
     Raises ``ValueError`` for options out of range and for labels that do not fit the images.
     """
     labels = torch.as_tensor(labels)
-    _check(images, labels, epochs, lr, batch_size, noise, weight_decay)
+    _check(images, labels, epochs, lr, batch_size, noise, weight_decay, scalar_share)
     options = {
         "epochs": epochs,
         "lr": lr,
@@ -68,6 +71,7 @@ def train(
         "seed": seed,
         "noise": noise,
         "weight_decay": weight_decay,
+        "scalar_share": scalar_share,
     }
     trained = copy.deepcopy(network)
     path = _cache_path(network, images, labels, options, loss, loss_key)
@@ -152,10 +156,25 @@ def accuracy(classifier, images, labels: Int[Tensor, " n"], *, batch_size: int =
 
 
 def _run(
-    network, images, labels, loss, label, *, epochs, lr, batch_size, seed, noise, weight_decay
+    network,
+    images,
+    labels,
+    loss,
+    label,
+    *,
+    epochs,
+    lr,
+    batch_size,
+    seed,
+    noise,
+    weight_decay,
+    scalar_share,
 ) -> None:
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.Adam(weights, lr=lr, weight_decay=weight_decay, foreach=True)
+    scalars = [weight for weight in weights if weight.numel() == 1]
+    groups = [{"params": [w for w in weights if w.numel() != 1], "share": 1.0}]
+    groups += [{"params": scalars, "share": scalar_share}] if scalars else []
+    optimizer = torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, foreach=True)
     device = _device(network)
     batches = math.ceil(len(labels) / batch_size)
     network.train().to(memory_format=torch.channels_last)
@@ -164,7 +183,8 @@ def _run(
             order = draws.permutation(seed, (epoch,), len(labels))
             for number, rows in enumerate(order.split(batch_size)):
                 share = (epoch * batches + number) / (epochs * batches)
-                optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * share)) / 2
+                for group in optimizer.param_groups:
+                    group["lr"] = group["share"] * (lr * (1 + math.cos(math.pi * share)) / 2)
                 pixels = _batch(images, rows)
                 if noise > 0:
                     added = draws.normal(seed, [(epoch, number)], pixels.shape)[0]
@@ -191,7 +211,7 @@ def _device(network) -> torch.device:
     return tensors[0].device if tensors else torch.device("cpu")
 
 
-def _check(images, labels, epochs, lr, batch_size, noise, weight_decay) -> None:
+def _check(images, labels, epochs, lr, batch_size, noise, weight_decay, scalar_share) -> None:
     if len(images) == 0 or labels.shape != (len(images),) or labels.is_floating_point():
         raise ValueError(
             f"training needs one class index per image: {len(images)} images, "
@@ -204,7 +224,8 @@ def _check(images, labels, epochs, lr, batch_size, noise, weight_decay) -> None:
     for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be a whole number from {least}, not {value}")
-    for name, value in (("lr", lr), ("noise", noise), ("weight_decay", weight_decay)):
+    rates = {"lr": lr, "noise": noise, "weight_decay": weight_decay, "scalar_share": scalar_share}
+    for name, value in rates.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and not negative, not {value}")
 

@@ -245,7 +245,11 @@ def test_bad_options_are_one_clear_error(small64, images64):
         ({"baseline": "gray"}, "baseline 'gray' is unknown; choose one of: black"),
         ({"baseline": 1.5}, "not a gray level"),
         ({"baseline": float("nan")}, "not a gray level"),
+        ({"baseline": None}, "not a gray level"),
         ({"baseline": torch.zeros(2, 3, 4, 4)}, "does not broadcast"),
+        ({"baseline": torch.zeros(1, dtype=torch.uint8)}, "must be finite floats in pixel units"),
+        ({"baseline": torch.full((1,), float("nan"))}, "must be finite floats in pixel units"),
+        ({"baseline": torch.zeros(1, device="meta")}, "baseline is on meta, the images on cpu"),
     ]
     for options, message in bad:
         with pytest.raises(ValueError, match=message):

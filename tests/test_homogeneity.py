@@ -84,6 +84,9 @@ def test_other_layers_are_named_and_measured_as_such(layer):
         (lambda x, b: torch.relu(x).pow(3).flatten(1), 3), (lambda x, b: -x.abs(), 1),
         (lambda x, b: x.reshape(x.size(0), -1) @ x.reshape(x.size(0), -1).t(), 2),
         (lambda x, b: x * x / (x.abs().amax() * 2), 1), (lambda x, b: functional.pad(x, (1, 1)), 1),
+        (lambda x, b: x**3 * (2 / x), 2), (lambda x, b: torch.pow(x, exponent=3), 3),
+        (lambda x, b: torch.mul(input=x, other=x), 2), (lambda x, b: x + x.div(other=b), 1),
+        (lambda x, b: x[:, :, : x.shape[2] // 2], 1),
     ],
 )  # fmt: skip
 def test_degrees_of_operations(function, expected):
@@ -101,7 +104,12 @@ def test_degrees_of_operations(function, expected):
         (lambda x, b: b + x, "shift"), (lambda x, b: x.add(b), "shift"),
         (lambda x, b: x + x * x, "shape"), (lambda x, b: torch.cat([x, x * x], 1), "shape"),
         (lambda x, b: torch.exp(x), "unknown"), (lambda x, b: 1 - x, "unknown"),
-        (lambda x, b: torch.clamp(x, max=1), "unknown"),
+        (lambda x, b: torch.clamp(x, max=1), "unknown"), (lambda x, b: b - x, "unknown"),
+        (lambda x, b: torch.sub(b, x), "unknown"), (lambda x, b: b.sub(x), "unknown"),
+        (lambda x, b: torch.add(x, other=1), "shift"), (lambda x, b: x.sub(other=b), "shift"),
+        (lambda x, b: torch.sub(input=b, other=x), "unknown"), (lambda x, b: x**b, "unknown"),
+        (lambda x, b: x + 5 * x // 1, "unknown"),
+        (lambda x, b: torch.div(5 * x, 1, rounding_mode="floor"), "unknown"),
         (lambda x, b: functional.pad(x, (1, 1), "constant", 1.0), "shape"),
     ],
 )  # fmt: skip

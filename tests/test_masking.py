@@ -247,6 +247,7 @@ def test_embedded_network(classifier, photos, pixels):
         ({"maps": torch.full((2, 32, 32), float("nan"))}, "NaN"),
         ({"kinds": ["keep"]}, "must be some of"), ({"kinds": []}, "must be some of"),
         ({"fractions": [1.2]}, "fractions"), ({"fractions": []}, "fractions"),
+        ({"fractions": [float("nan")]}, "fractions"), ({"fractions": [-0.1]}, "fractions"),
         ({"blur": "box"}, "blur 'box' is unknown"),
         ({"images": torch.rand(2, 3, 20, 20), "maps": torch.rand(2, 20, 20)}, "too small"),
     ],

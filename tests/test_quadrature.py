@@ -59,6 +59,11 @@ def test_weights_sum_to_one_and_rules_off_the_grid_are_refused():
         grid_weights("midpoint", 60, 60)
     with pytest.raises(ValueError, match="'simpson' is unknown"):
         grid_weights("simpson", 2, 60)
+    for steps, intervals in ((0, 60), (-1, 60), (1, 0)):
+        with pytest.raises(ValueError, match="steps and intervals must be at least 1"):
+            grid_weights("midpoint", steps, intervals)
+    with pytest.raises(ValueError, match="steps and intervals must be at least 1, not 0 and 60"):
+        on_grid([4, 0], 60)
 
 
 def test_slope():
@@ -66,6 +71,20 @@ def test_slope():
     assert slope(frame, "gap") == pytest.approx(-2)
     with pytest.raises(ValueError, match="two step counts"):
         slope(frame, "gap", least=4)
+
+
+def test_bad_input(small64):
+    images, targets = torch.rand(1, 3, 6, 6, dtype=torch.float64), torch.tensor([1])
+    bad = [
+        ({"steps": [0]}, "at least 1, not 0"),
+        ({"reference": "simpson"}, "'simpson' is unknown"),
+        ({"baseline": torch.zeros(1, device="meta")}, "baseline is on meta"),
+        ({"baseline": torch.zeros(3, 5, 5)}, "does not broadcast"),
+    ]
+    for options, message in bad:
+        with pytest.raises(ValueError, match=message) as error:
+            convergence(small64, images, targets, **{"steps": [2], "intervals": 4, **options})
+        assert "\n" not in str(error.value)
 
 
 def test_batches_do_not_matter(small64):

@@ -220,6 +220,22 @@ def test_frozen_weights_stay(cache):
     assert not torch.equal(trained[4].weight, network[4].weight)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_parameters_of_one_value_take_their_share_of_a_step(cache, share):
+    network = build(residual)
+    nn.init.normal_(network[-1].weight)  # a head of zeros would let no gradient through
+    options = {"epochs": 1, "batch_size": len(IMAGES), "lr": 1e-3}  # one step, of size lr in Adam
+    trained = quick(network=network, scalar_share=share, **options)
+    moved = [(after - before).abs() for before, after in pairs(network, trained)]
+    assert max(float(m) for m in moved if m.numel() == 1) == pytest.approx(1e-3 * share, rel=0.02)
+    assert max(float(m.max()) for m in moved if m.numel() > 1) == pytest.approx(1e-3, rel=0.02)
+
+
+def pairs(one, other):
+    weights = zip(one.parameters(), other.parameters(), strict=True)
+    return [(a.detach(), b.detach()) for a, b in weights]
+
+
 def test_noise_zero_is_clean_and_noise_is_drawn_by_seed(cache):
     clean = no_cache(IMAGES, LABELS)
     assert torch.equal(vector(clean), vector(no_cache(IMAGES, LABELS, noise=0.0)))
@@ -319,6 +335,7 @@ def test_photographs_train_batch_by_batch(photos, cache):
         {"epochs": -1}, {"epochs": 1.5}, {"batch_size": 0}, {"lr": -1.0}, {"noise": -0.1},
         {"noise": float("nan")}, {"weight_decay": float("inf")}, {"labels": LABELS[:5]},
         {"labels": LABELS.float()}, {"images": IMAGES * float("nan")}, {"images": IMAGES[:0]},
+        {"labels": LABELS - 1}, {"scalar_share": -0.1}, {"scalar_share": float("nan")},
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_error(options, cache):

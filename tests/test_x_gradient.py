@@ -146,6 +146,12 @@ def test_bad_degree(bad):
         x_gradient(wrap(bare(gap_network)), IMAGES, TARGETS, degree=bad)
 
 
+def test_images_are_checked_before_the_product():
+    for bad in (IMAGES.numpy(), (IMAGES * 255).byte(), IMAGES[0]):
+        with pytest.raises(ValueError, match="must be a float tensor"):
+            x_gradient(wrap(bare(gap_network)), bad, TARGETS)
+
+
 def test_softmax_on_top_is_refused():
     network = nn.Sequential(bare(gap_network), nn.Softmax(1))
     with pytest.raises(NotHomogeneous, match="Softmax: squashes"):
