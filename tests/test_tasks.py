@@ -1,105 +1,73 @@
-"""What networks are trained on: digits, faces, folders; and the networks that fit."""
+"""Tasks: what reports train on, and the refusal of what cannot be trained."""
 
 import pytest
 import torch
-from PIL import Image
+from image_samples import save
 from torch import nn
 
 from lib import tasks
-from lib.digits import load_digits
-from lib.faces import load_faces
-from lib.tasks import load_task, make_network
+from lib.runtime import torchvision
+from lib.training import accuracy, train
 
 
-def folders(path, names=("cat", "dog"), count=3):
-    for label, name in enumerate(names):
-        (path / name).mkdir(parents=True)
-        for i in range(count):
-            Image.new("RGB", (40, 36), (60 * label, 10 * i, 0)).save(path / name / f"{i}.png")
-    return str(path)
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("task")
+    for row in range(12):
+        for part in ("train", "test"):
+            save(root / part / ("bird", "cat", "dog")[row % 3] / f"photo{row:02d}.png", row)
+    return str(root / "train"), str(root / "test")
 
 
-def test_digits_are_a_task():
-    digits, task = load_digits(), load_task(limit=30)
-    assert torch.equal(task.train_images, digits.train_images[:30])
-    assert torch.equal(task.test_labels, digits.test_labels)
-    assert task.sha256 == digits.sha256 and task.size == 28
-    images, labels = task.test_batch(20)
-    assert torch.equal(images, digits.test_images[:20]) and labels.tolist() == [*range(10)] * 2
-    fewer = tasks.with_limit(task, 7)
-    assert len(fewer.train_images) == len(fewer.train_labels) == 7
+def test_folders_of_images_train_and_are_explained_as_the_digits_are(
+    folders, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ATTRIBUTION_CACHE", str(tmp_path))
+    task = tasks.load_task(*folders, size=28, limit=9)
+    assert (task.channels, len(task.train_labels), len(task.test_labels)) == (3, 9, 12)
+    assert task.categories == ["bird", "cat", "dog"]
+    network = tasks.make_network("gap_network", task, bias=False)
+    trained = train(network, task.train_images, task.train_labels, epochs=1, batch_size=4)
+    assert 0 <= accuracy(trained, task.test_images, task.test_labels) <= 1
+    pixels, labels = task.test_batch(5)
+    classifier = tasks.as_classifier(trained, task, "gap")
+    assert classifier(pixels).shape == (5, 3) and len(labels) == 5
+    assert float(classifier(torch.zeros_like(pixels)).abs().max()) == 0  # black is the origin
+    assert len(tasks.with_limit(task, 4).train_images) == 4
 
 
-def test_folders_are_a_task(tmp_path):
-    task = load_task(folders(tmp_path / "a"), folders(tmp_path / "b", count=2), size=28)
-    assert task.categories == ["cat", "dog"] and task.train_labels.tolist() == [0] * 3 + [1] * 3
-    assert task.test_batch(9)[0].shape == (4, 3, 28, 28)
-    assert len(tasks.with_limit(task, 2).train_images) == 2
+def test_recipes_are_overruled_by_what_is_given():
+    assert tasks.recipe("residual", epochs=None, lr=0.5)["lr"] == 0.5
+    assert tasks.recipe("residual", epochs=None)["epochs"] == 4
+    assert tasks.recipe("resnet18", lr=None) == {}
 
 
-@pytest.mark.parametrize(
-    ("train", "test", "message"),
-    [
-        ("digits", "a", "leave the test folder out"),
-        ("a", None, "need a folder of test images"),
-        ("nowhere", "a", "no such folder"),
-        ("one", "a", "fewer than two class folders"),
-    ],
-)
-def test_folders_that_do_not_fit(train, test, message, tmp_path, monkeypatch):
-    folders(tmp_path / "a")
-    folders(tmp_path / "one", names=("cat",))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=message) as error:
-        load_task(train, test)
-    assert "\n" not in str(error.value)
+def test_torchvision_networks_lose_their_biases_and_keep_their_dropout():
+    task = tasks.load_task()
+    network = tasks.make_network("alexnet", task, bias=False)
+    assert not any("bias" in name for name, _ in network.named_parameters())
+    assert any(isinstance(module, nn.Dropout) for module in network.modules())
 
 
-def test_faces_are_200_photographs_and_their_backgrounds():
-    faces = load_faces(test=80)
-    assert faces.train_images.shape == (120, 1, 28, 28) and len(faces.test_labels) == 80
-    assert faces.test_labels[:4].tolist() == [0, 1, 0, 1] and faces.train_labels.sum() == 60
-    whole = torch.cat([faces.test_images, faces.train_images])
-    assert whole.min() >= 0 and 0.9 < whole.max() <= 1
-    assert torch.equal(whole[..., 0], whole[..., 2])  # mirrored at the edge
-    assert len(torch.unique(whole.flatten(1), dim=0)) == 200  # nobody on both sides
-    again, other = load_faces(test=80), load_faces(test=80, seed=1)
-    assert torch.equal(again.test_images, faces.test_images) and again.sha256 == faces.sha256
-    assert not torch.equal(other.test_images, faces.test_images) and other.sha256 != faces.sha256
-
-
-def test_a_face_is_labeled_a_face():
-    """Faces share a shape, backgrounds do not: the mean face is further from flat."""
-    faces = load_faces(test=100)
-    means = [faces.train_images[faces.train_labels == label].mean(0) for label in (0, 1)]
-    assert means[1].std() > 3 * means[0].std()
-
-
-@pytest.mark.parametrize("test", [0, 1, 199, 200])
-def test_faces_left_for_both_parts(test):
-    with pytest.raises(ValueError, match="between 2 and 198"):
-        load_faces(test=test)
-
-
-def test_networks_by_name():
-    task = load_task(limit=10)
-    one, two = make_network("vgg_like", task), make_network("vgg_like", task, bias=False)
-    assert one(task.train_images[:2]).shape == (2, 10)
-    assert all(name.endswith("weight") for name, _ in two.named_parameters())
-    classifier = tasks.as_classifier(one, task, "vgg")
-    torch.testing.assert_close(classifier(task.test_images[:2]), one.eval()(task.test_images[:2]))
-    with pytest.raises(ValueError, match="network 'vgg_lik' is unknown"):
-        make_network("vgg_lik", task)
-    with pytest.raises(ValueError, match="for images of 28 x 28"):
-        make_network("vgg_like", tasks.replace(task, size=32))
-
-
-def test_batch_normalization_cannot_lose_its_shift():
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten())
+def test_bad_input(folders, tmp_path):
+    train_folder, test_folder = folders
+    save(tmp_path / "one" / "cat" / "photo.png")
+    bad = [
+        (("digits", test_folder), "digits have their own test images"),
+        ((train_folder,), "need a folder of test images"),
+        ((str(tmp_path / "none"), test_folder), "no such folder"),
+        ((str(tmp_path / "one"), test_folder), "fewer than two class folders"),
+    ]
+    for arguments, message in bad:
+        with pytest.raises(ValueError, match=message) as error:
+            tasks.load_task(*arguments)
+        assert "\n" not in str(error.value)
+    task = tasks.load_task()
+    with pytest.raises(ValueError, match="network 'lenet' is unknown"):
+        tasks.make_network("lenet", task)
+    with pytest.raises(ValueError, match="for images of 28 x 28; size is 32"):
+        tasks.make_network("residual", tasks.load_task(*folders, size=32))
     with pytest.raises(ValueError, match="batch normalization shifts while it trains"):
-        tasks.drop_biases(network.eval())
-
-
-def test_recipe_is_overruled_by_what_is_given():
-    assert tasks.recipe("vgg_like", lr=1.0, epochs=None) == tasks.RECIPES["vgg_like"] | {"lr": 1.0}
-    assert tasks.recipe("resnet18") == {}
+        tasks.drop_biases(torchvision.models.resnet18())
+    with pytest.raises(ValueError, match=r"no X-DNN can be made of it: .*GELU"):
+        tasks.drop_biases(nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.Flatten()))
