@@ -156,6 +156,38 @@ def test_test_labels_choose_nothing():
     assert not runs["test"].equals(other["test"])
 
 
+def test_an_unknown_method_is_refused_before_anything_is_trained():
+    x, y, xv, yv = data()
+    splits = Splits([0, 1, 2], x, y, xv, yv, xv, yv)
+    with pytest.raises(ValueError, match="'x_grad' is not one of: x_gradient"):
+        prior_experiment.run(splits, "x_grad", 1.0)
+    with pytest.raises(ValueError, match="'lasso' is not one of"):  # not after hours
+        prior_experiment.run_grid(splits, ["unregularized", "lasso"], epochs=10**9)
+
+
+def test_shuffled_labels_keep_their_number_and_lose_their_place():
+    x, y, xv, yv = data(networks=2, rows=60)
+    splits = Splits([4, 7], x, y, xv, yv, xv, yv)
+    mixed, again = prior_experiment.shuffled(splits), prior_experiment.shuffled(splits)
+    for name in ("train_labels", "validation_labels"):
+        before, after = getattr(splits, name), getattr(mixed, name)
+        assert torch.equal(before.sum(1), after.sum(1)) and not torch.equal(before, after)
+        assert torch.equal(after, getattr(again, name))
+    assert mixed.train is splits.train and mixed.test_labels is splits.test_labels
+
+
+def test_logistic_regression_finds_a_line_and_chooses_on_validation():
+    x, y, xv, yv = data(networks=2, rows=60)
+    y, yv = (x[:, :, 0] > 0).float(), (xv[:, :, 0] > 0).float()
+    splits = Splits([4, 7], x, y, xv, yv, xv, yv)
+    found = prior_experiment.logistic_regression(splits, (0.1, 1e6))
+    assert found.index.tolist() == [4, 7] and found.min() > 0.9
+    flipped = Splits([4, 7], x, y, xv, yv, xv, 1 - yv)
+    assert prior_experiment.logistic_regression(flipped, (0.1, 1e6)).tolist() == pytest.approx(
+        (1 - found).tolist()
+    )
+
+
 def test_a_split_is_known_by_its_number_not_by_its_place():
     tensors = data(networks=3, rows=24)
     x, y, xv, yv = tensors

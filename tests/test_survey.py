@@ -57,6 +57,9 @@ def test_bad_tables(table):
         health_survey(table.assign(**{TARGET: "Good"}))
     with pytest.raises(ValueError, match="unknown answer: 'Splendid'"):
         health_survey(table.assign(**{TARGET: "Splendid"}))
+    for nobody in ({AGE: 12.0}, {AGE: "young"}, {TARGET: None}):
+        with pytest.raises(ValueError, match="nobody is 20 or older"):
+            health_survey(table.assign(**nobody))
     with pytest.raises(ValueError, match="occurs twice"):
         health_survey(pd.concat([table, table[["weight"]]], axis=1))
 
@@ -144,6 +147,14 @@ def test_nhanes_one_refuses_what_it_is_not(folder):
         refuses("column 'age', row 5: .* is no number")
     frame.assign(age=np.nan).to_csv(x)
     refuses("column 'age' has no value at all")
+    for text, reason in (
+        ("", "No columns to parse"),
+        ("a,b\n1,2,3,4\n1,2,3,4,5,6\n", "Error tokenizing data"),
+    ):
+        x.write_text(text)
+        refuses(f"X_sparsity.csv is not a table in csv: {reason}")
+    x.write_bytes(b"\xff\xfe\x00")
+    refuses("X_sparsity.csv is not a table in csv")
     frame.to_csv(x)
     for labels, message in (
         (np.zeros(30), "all labels are 0"),
@@ -154,5 +165,7 @@ def test_nhanes_one_refuses_what_it_is_not(folder):
     ):
         np.save(y, labels)
         refuses(message)
+    y.write_bytes(b"")
+    refuses("not an array of numbers")
     y.unlink()
     refuses("y_sparsity.npy is missing")
