@@ -28,7 +28,8 @@ def plant_cue(
     copies and which of them carry the cue. Raises ``ValueError`` for shares outside [0, 1] and
     labels without a share.
     """
-    if min(shares) < 0 or max(shares) > 1 or int(labels.max()) >= len(shares):
+    fits = len(labels) and int(labels.min()) >= 0 and int(labels.max()) < len(shares)
+    if not fits or not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"shares must be one number in [0, 1] per class, not {list(shares)}")
     carries = torch.zeros(len(images), dtype=torch.bool)
     for c, share in enumerate(shares):

@@ -25,7 +25,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vmap
 
 from lib import draws
-from lib.inverse_hessian import Factorization, Product, Solution, conjugate_gradients, lissa
+from lib.inverse_hessian import (
+    Factorization,
+    Product,
+    Solution,
+    check_damping,
+    conjugate_gradients,
+    lissa,
+)
 
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -93,6 +100,32 @@ class Objective:
         columns = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         hessian = vmap(self.hessian_product(theta), chunk_size=chunk)(columns)
         return (hessian + hessian.T) / 2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Anchored:
+    r"""$J(\theta)+\frac\delta2\|\theta-\theta_0\|^2$, for :func:`lib.minimize.minimize`.
+
+    At the minimum $\theta_0$ of J its Hessian is $H+\delta I$: damped influence is exact, to first
+    order, for a retraining that is tied to $\theta_0$ like this. ``damping`` 0 is J itself.
+    """
+
+    objective: Objective
+    center: Float[Tensor, " p"]
+    damping: float
+
+    def __post_init__(self):
+        check_damping(self.damping)
+
+    def gradient(self, theta: Tensor, weights: Float[Tensor, " n"] | None = None) -> Tensor:
+        return self.objective.gradient(theta, weights) + self.damping * (theta - self.center)
+
+    def value_and_gradient(
+        self, theta: Tensor, weights: Float[Tensor, " n"] | None = None
+    ) -> tuple[Tensor, Float[Tensor, " p"]]:
+        value, gradient = self.objective.value_and_gradient(theta, weights)
+        away = theta - self.center
+        return value + self.damping / 2 * away @ away, gradient + self.damping * away
 
 
 def network_objective(

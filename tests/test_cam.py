@@ -167,3 +167,9 @@ def test_bad_layers_are_named_with_ones_that_work(classifier, pixels, photos):
         grad_cam(classifier, x, t, layer="layer4")
     with pytest.raises(LayerError, match=r"'_fc' .* no spatial output; .* _swish_1 \(7 x 7\)"):
         grad_cam(classifier, x, t, layer="_fc")
+
+
+def test_a_target_without_a_logit_is_refused(no_pooling):
+    unnamed = Classifier(no_pooling.network, name="unnamed")
+    with pytest.raises(ValueError, match="target 4 does not exist: there are 4 classes"):
+        grad_cam(unnamed, torch.rand(1, 3, 8, 8), torch.tensor([4]))

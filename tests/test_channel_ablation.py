@@ -1,9 +1,11 @@
 """What a channel is worth: exact before a linear rest, by hand elsewhere."""
 
+import pytest
 import torch
 from conftest import relative
 
 from lib.evaluation.channel_ablation import channel_effects
+from lib.layers import LayerError
 
 
 def test_before_pooling_and_a_linear_layer_all_three_agree(classifier, pixels, photos):
@@ -34,3 +36,8 @@ def test_measured_by_hand(classifier, pixels, photos):
     assert torch.allclose(effects.measured[:, 17], fall, atol=1e-4)
     one = channel_effects(classifier, x[1:], t[1:], layer=name)
     assert torch.allclose(one.measured[0], effects.measured[1], atol=1e-4)
+
+
+def test_a_layer_that_does_not_exist_is_named(classifier, pixels, photos):
+    with pytest.raises(LayerError, match=r"'nothing' does not exist .* would work"):
+        channel_effects(classifier, pixels[:1], photos.targets[:1], layer="nothing")

@@ -31,7 +31,13 @@ def test_margin():
     assert int(near_cue(12, 12, 4).sum()) == 81  # cut at the border
 
 
-@pytest.mark.parametrize("shares", [(0.5,), (0.5, 1.5), (-0.1, 0.5)])
+@pytest.mark.parametrize("shares", [(), (0.5,), (0.5, 1.5), (-0.1, 0.5), (0.5, float("nan"))])
 def test_bad_shares(shares):
     with pytest.raises(ValueError, match="one number in"):
         plant_cue(IMAGES, LABELS, shares)
+
+
+def test_a_label_without_a_share():
+    for label in (-1, 2):
+        with pytest.raises(ValueError, match="one number in"):
+            plant_cue(IMAGES[:1], torch.tensor([label]), (0.5, 0.5))

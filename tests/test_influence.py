@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import hessian as full_hessian
 
 from lib.digits import load_digits
-from lib.influence import Influence, Objective, network_objective, predicted_change
+from lib.influence import Anchored, Influence, Objective, network_objective, predicted_change
 from lib.inverse_hessian import (
     Factorization,
     NotConverged,
@@ -194,6 +194,61 @@ def test_influence_predicts_leave_one_out_retraining(regression):
         assert float(torch.corrcoef(pair)[0, 1]) > 0.95
 
 
+def test_own_curvature_taken_out_is_one_newton_step_without_the_example(regression):
+    objective, theta, test_images, test_labels = regression
+    hessian, n = objective.hessian(theta), len(objective)
+    factorization = Factorization(hessian)
+    slopes = torch.stack(
+        [
+            objective.example_gradient(theta, *pair)
+            for pair in zip(test_images, test_labels, strict=True)
+        ],
+        1,
+    )
+    rows = [3, 77]
+    solved = factorization.solve(slopes)
+    ours = objective.predicted_change(theta, factorization, solved, rows)
+    for column, i in zip(ours.T, rows, strict=True):
+        example = objective.inputs[i : i + 1], objective.labels[i : i + 1]
+        own = full_hessian(lambda t, e=example: objective.losses(t, *e)[0])(theta)
+        gradient = objective.example_gradient(theta, example[0][0], example[1][0])
+        step = torch.linalg.solve(hessian - own / n, gradient) / n
+        assert torch.allclose(column, slopes.T @ step, rtol=1e-8, atol=1e-12)
+        plain = slopes.T @ factorization.solve(gradient) / n
+        assert float((column - plain).norm() / plain.norm()) > 0.01  # what influence leaves in
+
+
+def test_damped_influence_is_the_derivative_of_a_tied_retraining(network):
+    objective, theta, test_images, test_labels, _ = network
+    damping, part, i = 0.1, 1e-2, 7
+    predicted = predicted_change(Influence(objective, theta, damping)(test_images, test_labels))
+    everyone = torch.ones(len(objective), dtype=torch.float64)
+    weights = everyone.clone()
+    weights[i] -= part
+
+    def change(tie: float):
+        goal = Anchored(objective, theta, tie)
+        with_it, without = (
+            objective.losses(
+                minimize(goal, theta, weights=w, tolerance=2e-9), test_images, test_labels
+            )
+            for w in (everyone, weights)
+        )
+        return (without - with_it) / part
+
+    def miss(actual):
+        return float((actual - predicted[:, i]).norm() / predicted[:, i].norm())
+
+    assert miss(change(damping)) < 0.02
+    assert miss(change(0.0)) > 0.2  # an untied retraining goes farther
+    tied = Anchored(objective, theta, damping)
+    value, slope = tied.value_and_gradient(theta + 0.1, weights)
+    assert value == pytest.approx(
+        float(objective.value(theta + 0.1, weights) + damping / 2 * 0.01 * len(theta))
+    )
+    assert torch.allclose(slope, tied.gradient(theta + 0.1, weights))
+
+
 def test_refitting_reaches_the_minimum_that_another_optimizer_finds_from_zero(regression):
     objective, theta, *_ = regression
     factorization = Factorization(objective.hessian(theta))
@@ -252,6 +307,17 @@ def test_indefinite_hessians_are_refused():
     assert torch.allclose(Factorization(matrix, 1.0).solve(v), v / torch.tensor([2.0, 0.5]))
 
 
+@pytest.mark.parametrize("where", ["vector", "product"])
+def test_numbers_that_are_none_never_become_an_answer(where):
+    v = torch.ones(3, dtype=torch.float64)
+    broken = v * torch.nan if where == "vector" else v
+    product = (lambda u: u * torch.nan) if where == "product" else (lambda u: u)
+    with pytest.raises((NotPositiveDefinite, NotConverged)):
+        conjugate_gradients(product, broken)
+    with pytest.raises(NotConverged):
+        lissa(lambda h, repeat, step: product(h), product, broken, scale=2, depth=3)
+
+
 def test_an_unconverged_solution_is_refused():
     matrix = torch.diag(torch.logspace(0, -6, 50, dtype=torch.float64))
     v = torch.ones(50, dtype=torch.float64)
@@ -279,6 +345,11 @@ def test_an_unconverged_solution_is_refused():
             lambda o, t: softmax_regression(o.inputs, torch.full((30,), 2), classes=2, l2=1),
             "labels must lie in 0..1",
         ),
+        (
+            lambda o, t: softmax_regression(o.inputs[:0], torch.zeros(0).long(), classes=2, l2=1),
+            "0 labels for 0 training examples",
+        ),
+        (lambda o, t: Anchored(o, t, float("nan")), "damping must be finite"),
         (lambda o, t: minimize(o, t + 1, iterations=1, tolerance=1e-12), "training stopped at"),
     ],
 )

@@ -227,6 +227,12 @@ def test_constant_scores_leave_a_flat_map(exact):
     assert weighted_r2(np.ones(3), np.zeros(3), np.ones(3)) == 0
 
 
+def test_flat_fits_agree_on_nothing(exact):
+    network = exact(lambda x: x.sum((1, 2, 3))[:, None] * 0 + 3)
+    found = explain_lime(network, white(), torch.tensor([0]), samples=20, **OPTIONS)
+    assert stability(found, [10])["correlation"].tolist() == [0]
+
+
 def test_fidelity_of_a_linear_model_is_perfect_at_any_distance(planted):
     images, targets = white(2), torch.tensor([0, 1])
     found = explain_lime(planted, images, targets, samples=80, ridge=1e-10, **OPTIONS)
@@ -291,6 +297,15 @@ def test_scores_that_are_no_numbers_are_refused(exact):
             samples=5,
             segments=tiles(4),
         )
+    for target in (2, 9):  # a network without names for its classes knows them by its scores
+        with pytest.raises(ValueError, match=f"target {target} does not exist: there are 2"):
+            explain_lime(
+                exact(lambda x: x.mean((1, 2, 3))[:, None] * torch.ones(2)),
+                white(),
+                torch.tensor([target]),
+                samples=5,
+                **OPTIONS,
+            )
     with pytest.raises(ValueError, match="more than"):
         stability(
             explain_lime(

@@ -110,6 +110,16 @@ def test_bad_options_are_refused(small, options, message):
         occlusion(small, torch.rand(1, 3, 8, 8), torch.tensor([0]), **options)
 
 
+def test_scores_that_are_no_numbers_and_targets_without_a_score_are_refused(exact):
+    image = torch.rand(1, 1, 8, 8).double()
+    broken = exact(lambda x: (x.sum((1, 2, 3)) * torch.nan).view(-1, 1))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        occlusion(broken, image, torch.tensor([0]), window=4, stride=4)
+    one = exact(lambda x: x.sum((1, 2, 3)).view(-1, 1))
+    with pytest.raises(ValueError, match="target 1 does not exist: there are 1 classes"):
+        occlusion(one, image, torch.tensor([1]), window=4, stride=4)
+
+
 def test_bytes_are_refused(small):
     with pytest.raises(ValueError, match="float tensor"):
         occlusion(small, torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.tensor([0]))

@@ -150,6 +150,12 @@ def test_a_nan_score_of_a_network_is_refused(exact):
         rise(broken, torch.rand(1, 1, 8, 8).double(), torch.tensor([0]), masks=2)
 
 
+def test_a_target_without_a_score_is_refused(exact):
+    two = exact(lambda x: x.mean((1, 2, 3))[:, None] * torch.ones(2))
+    with pytest.raises(ValueError, match="target 2 does not exist: there are 2 classes"):
+        rise(two, torch.rand(1, 1, 8, 8).double(), torch.tensor([2]), masks=2)
+
+
 def test_maps_from_scores(small):
     """All masks give the method's map; disjoint parts add up to it."""
     images, targets = torch.rand(2, 3, 9, 11), torch.tensor([3, 1])
@@ -166,5 +172,14 @@ def test_maps_from_scores(small):
         for part in (range(20), range(20, 50))
     ]
     assert relative((20 * parts[0] + 30 * parts[1]) / 50, sums) < 1e-5
-    with pytest.raises(ValueError, match="does not lie in the 50 masks"):
-        rise_maps(images, scores, which=range(51))
+    for bad, message in (
+        ({"which": range(51)}, "does not lie in the 50 masks"),
+        ({"which": range(0)}, "does not lie in the 50 masks"),
+        ({"cells": 0}, "cells must be a whole number from 1"),
+        ({"probability": 1.0}, "probability must lie between 0 and 1"),
+        ({"normalize": "sum"}, "normalize 'sum' is unknown"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rise_maps(images, scores, **bad)
+    with pytest.raises(ValueError, match="masks must be a whole number from 1, not 0"):
+        rise_maps(images, scores[:, :0])

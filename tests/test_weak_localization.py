@@ -79,6 +79,8 @@ def test_bad_input():
         boxes_from_maps(rectangle(0, 0, 2, 2), threshold=1.0)
     with pytest.raises(ValueError, match="NaN"):
         boxes_from_maps(torch.full((1, 4, 4), torch.nan))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        boxes_from_maps(rectangle(0, 0, 2, 2, torch.inf))
     with pytest.raises(ValueError, match="image 1 has no box"):
         best_iou(torch.rand(2, 4), [torch.rand(1, 4), torch.empty(0, 4)])
     with pytest.raises(ValueError, match="2 boxes for 1 images"):

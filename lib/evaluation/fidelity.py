@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from lib import draws
@@ -16,6 +15,7 @@ from lib.attribution.lime import (
     superpixel_scores,
     weighted_r2,
 )
+from lib.evaluation.association import rank_correlation
 
 
 def rows_with_share_off(
@@ -122,7 +122,8 @@ def stability(
 ) -> pd.DataFrame:
     """Two fits to disjoint copies, ``size`` each: do they rank the superpixels alike?
 
-    One row per image x size: ``image``, ``samples`` and Spearman's ``correlation`` of the weights.
+    One row per image x size: ``image``, ``samples`` and Spearman's ``correlation`` of the weights,
+    0 where one of the two fits is flat.
     """
     rows = []
     for i, whole in enumerate(explanations):
@@ -133,7 +134,7 @@ def stability(
         for size in sizes:
             one = _refit(whole, slice(0, size), options)
             other = _refit(whole, slice(size, 2 * size), options)
-            correlation = spearmanr(one.weights, other.weights).statistic
+            correlation = rank_correlation(np.column_stack([one.weights, other.weights]))
             rows.append({"image": i, "samples": size, "correlation": float(correlation)})
     return pd.DataFrame(rows)
 

@@ -27,10 +27,11 @@ def boxes_from_maps(
     """The box around the largest component above ``threshold`` times the maximum, per map.
 
     NaN for a map without a positive value: it points nowhere. Of components of equal size the
-    first in reading order counts. Raises ``ValueError`` for NaN and a threshold outside [0, 1).
+    first in reading order counts. Raises ``ValueError`` for NaN, infinity and a threshold outside
+    [0, 1).
     """
-    if maps.ndim != 3 or torch.isnan(maps).any():
-        raise ValueError(f"maps must be (N, H, W) without NaN, not {tuple(maps.shape)}")
+    if maps.ndim != 3 or not torch.isfinite(maps).all():
+        raise ValueError(f"maps must be (N, H, W) without NaN or infinity, not {tuple(maps.shape)}")
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must lie in [0, 1), not {threshold}")
     boxes = torch.full((len(maps), 4), torch.nan)
