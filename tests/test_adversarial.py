@@ -147,6 +147,9 @@ def test_restored_counts_ranks():
     logits = torch.tensor([[0.0, 3, 2, 1], [5, 1, 2, 3]])
     frame = restored(logits, torch.tensor([1, 1]), top=(1, 3, 4))
     assert frame.to_numpy().tolist() == [[1, 1, 1], [0, 0, 1]]
+    logits[0, 2] = float("nan")
+    with pytest.raises(ValueError, match="logits hold NaN"):
+        restored(logits, torch.tensor([1, 1]))
 
 
 def test_shapes_have_the_area_and_are_centered():

@@ -192,3 +192,12 @@ def test_bad_input(toy):
         thresholded_deletion(classifier, images, TARGETS, maps, perturbations=["fog"])
     with pytest.raises(ValueError, match="masks"):
         thresholded_deletion(classifier, images, TARGETS, maps[:1])
+    with pytest.raises(ValueError, match="perturbations must be some of"):
+        thresholded_deletion(classifier, images, TARGETS, maps, perturbations=[])
+    for nothing in (float("nan"), -0.1):
+        with pytest.raises(ValueError, match="alphas"):
+            threshold_boxes(maps, [0.5, nothing])
+        with pytest.raises(ValueError, match="levels"):
+            smallest_boxes(classifier, images, TARGETS, maps, levels=[0.5, nothing])
+    with pytest.raises(ValueError, match="empty must be"):
+        area_of_mass(maps, empty="zero")

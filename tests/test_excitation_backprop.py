@@ -216,3 +216,6 @@ def test_other_bad_input(small):
         excitation_backprop(wrapped(seeded(Residual), 3), images, targets, layer="nowhere")
     with pytest.raises(ValueError, match="targets"):
         excitation_backprop(wrapped(seeded(Residual), 3), images, torch.tensor([0, 1]))
+    for contrast in (False, True):
+        with pytest.raises(ValueError, match="target 2 does not exist: there are 2 classes"):
+            probabilities(wrapped(two_layers()), X, torch.tensor([2]), "0", contrast=contrast)

@@ -16,6 +16,7 @@ from lib.attribution.meaningful_perturbation import (
     meaningful_perturbation,
     total_variation,
 )
+from lib.blackbox import as_classifier
 
 # the package exports the function under the name of its file
 module = sys.modules[meaningful_perturbation.__module__]
@@ -185,6 +186,10 @@ def test_the_disc_is_the_smallest_that_suppresses(toy):
     rest = (classifier(images * disc).softmax(1)[0, 0] - gone) / (intact - gone)
     assert rest < 0.01
     assert disc[0, 0, 16, 16] < 0.01 and disc[0, 0, 0, 0] > 0.9
+    # each image gets its own, whichever radius the others need, and whichever way it is asked
+    light = torch.cat([images[:1], 0.99 + 0 * images[:1]])
+    both = Problem(classifier, light, torch.zeros(2, dtype=torch.long), options).first()
+    assert torch.equal(both[0], disc[0]) and not torch.equal(both[1], both[0])
     # class 1 gains when the patch goes: there is nothing to suppress, the start is the intact image
     problem = Problem(classifier, images, torch.ones(2, dtype=torch.long), options)
     assert (problem.first() == 1).all()
@@ -211,6 +216,12 @@ def test_results_are_kept_and_found_again(small64, images64, tmp_path, monkeypat
             learn_masks(small64, images64, targets.flip(0), **options)
         with pytest.raises(AssertionError, match="computed twice"):
             learn_masks(small64, images64 + 1e-6, targets, **options)
+    code = tmp_path / "code.py"
+    names = []
+    for text in ("a = 1", "a = 2"):
+        code.write_text(text)
+        names.append(mask_cache.paths(small64, images64, targets, options, [module.__file__, code]))
+    assert names[0][0] != names[1][0] and names[0][0] != names[0][1]
     files[0].write_bytes(files[0].read_bytes()[:100])
     assert mask_cache.load(files[0]) is None
     assert torch.allclose(learn_masks(small64, images64, targets, **options).masks, first.masks)
@@ -246,18 +257,41 @@ def test_the_classifier_stays_as_it_is_after_an_exception(small, monkeypatch):
         ({"l1": -1e-4}, "l1 must be"),
         ({"tv": -1.0}, "tv must be"),
         ({"tv": float("nan")}, "tv must be"),
+        ({"mask_noise": -0.1}, "mask_noise must be"),
+        ({"learning_rate": -0.1}, "learning_rate must be"),
         ({"beta": 0}, "beta must be"),
         ({"iterations": 0}, "iterations must be at least 1"),
         ({"mask_size": 17}, r"mask_size must lie in 1\.\.16"),
         ({"mask_size": 0}, "mask_size"),
         ({"jitter": 17}, "jitter"),
         ({"constant": "sepia", "perturbation": "constant"}, "baseline 'sepia' is unknown"),
+        ({"constant": 2.0, "perturbation": "constant"}, "not a gray level"),
+        ({"constant": torch.full((1, 3, 1, 1), float("nan"))}, "baseline must be finite"),
         ({"batch_size": 0}, "batch_size"),
     ],
 )
 def test_bad_options_are_refused(small, options, message):
     with pytest.raises(ValueError, match=message):
         learn_masks(small, torch.rand(1, 3, 16, 16), torch.tensor([0]), cache=False, **options)
+
+
+def test_each_image_keeps_its_own_constant(small64, images64):
+    targets, constants = torch.tensor([0, 3]), torch.rand(2, 3, 1, 1).double()
+    options = {"iterations": 3, "mask_size": 4, "perturbation": "constant", "cache": False}
+    options |= {"start": "random"}
+    together = learn_masks(small64, images64, targets, constant=constants, **options).masks
+    apart = learn_masks(small64, images64, targets, constant=constants, batch_size=1, **options)
+    assert relative(apart.masks, together) < 1e-9
+    other = learn_masks(small64, images64, targets, constant=constants.flip(0), **options).masks
+    assert relative(other, together) > 1e-6
+
+
+def test_a_classifier_without_gradients_is_refused():
+    black_box = as_classifier(
+        lambda images: images.mean((2, 3)), categories=list("abc"), outputs="logits"
+    )
+    with pytest.raises(ValueError, match="black box without gradients"):
+        learn_masks(black_box, torch.rand(1, 3, 16, 16), torch.tensor([0]), iterations=2)
 
 
 def test_a_target_out_of_range_is_refused(small):

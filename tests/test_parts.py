@@ -57,6 +57,14 @@ def test_bad_input():
         part_windows(maps, points, window=4)
     with pytest.raises(ValueError, match="2 lists of points for 1 maps"):
         part_windows(maps, points * 2)
+    with pytest.raises(ValueError, match=r"maps must be \(N, H, W\)"):
+        part_windows(maps[None], points)
+
+
+def test_a_point_that_is_no_number_counts_as_outside():
+    points = [{"eye": [(float("nan"), 3)], "foot": [(3, float("inf"))]}]
+    frame = part_windows(torch.ones(1, 10, 10), points)
+    assert frame["inside"].tolist() == [False, False] and frame["value"].isna().all()
 
 
 def test_the_embedded_animals(photos):

@@ -6,6 +6,7 @@ classifier's weights and architecture, the pixels, the target, the options, and 
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,16 +17,16 @@ from lib.runtime import cache_dir
 
 
 def paths(
-    classifier, pixels: Tensor, classes: Tensor, options: dict[str, object], code: str
+    classifier, pixels: Tensor, classes: Tensor, options: dict[str, object], code: Sequence[str]
 ) -> list[Path]:
-    """Where each image's result belongs; ``code`` is the file of the program that computes it."""
+    """Where each image's result belongs; ``code`` are the files of what computes it."""
     network = classifier.network
     shared = [
         weights_hash(classifier),
         getattr(network, "code", ""),
         repr(network),
         {name: _plain(value) for name, value in sorted(options.items())},
-        hashlib.sha256(Path(code).read_bytes()).hexdigest(),
+        *(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in code),
         torch.__version__,
     ]
     common = hashlib.sha256(repr(shared).encode()).digest()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 
 from lib import copies, draws
-from lib.attribution import mask_cache
+from lib.attribution import baselines, mask_cache
 from lib.attribution.baselines import gaussian_blur, mean_color, resolve_baseline
 from lib.progress import progress
 
@@ -28,6 +28,7 @@ SCORES = ("probability", "logit")
 DATASET_MEAN = (123 / 255, 117 / 255, 104 / 255)  # zero in the authors' mean-subtracted space
 STATES = 11  # masks kept along the way, the first and the last included
 _JITTER, _NOISE, _MASK_NOISE, _START = 1, 2, 3, 4  # streams of random numbers
+_CODE = (__file__, baselines.__file__, draws.__file__)  # a result depends on what these do
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def learn_masks(
     if isinstance(constant, Tensor):
         constant = resolve_baseline(constant, images.detach()).to(pixels)
     cache = cache and isinstance(classifier, nn.Module)  # anything else refuses gradients below
-    files = mask_cache.paths(classifier, pixels, classes, options, __file__) if cache else []
+    files = mask_cache.paths(classifier, pixels, classes, options, _CODE) if cache else []
     found = {row: state for row, file in enumerate(files) if (state := mask_cache.load(file))}
     missing = [row for row in range(len(pixels)) if row not in found]
     size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
@@ -211,20 +212,26 @@ class Problem:
         discs = _discs(self.pixels)
         deletion = self.options["game"] == "deletion"
         candidates = 1 - discs if deletion else discs
-        scores = torch.stack(
-            [
-                self.score(self.perturbed(mask, 0, still=True), fast=True)
-                for mask in candidates[:, None].expand(-1, len(self.pixels), *discs.shape[1:])
-            ],
-            1,
-        )
+        everyone = torch.arange(len(self.pixels), device=self.pixels.device)
+
+        def scores(candidate: int, rows: Tensor) -> Tensor:
+            masks = candidates[candidate].expand(len(everyone), *discs.shape[1:])
+            return self.score(self.perturbed(masks, 0, still=True)[rows], rows, fast=True)
+
         # the first and the last candidate are an intact and a fully perturbed image, or reversed
-        intact, gone = (scores[:, 0], scores[:, -1]) if deletion else (scores[:, -1], scores[:, 0])
-        rest = (scores - gone[:, None]) / (intact - gone)[:, None]
-        reached = rest < 0.01 if deletion else rest > 0.99
-        chosen = torch.where(intact > gone, reached.int().argmax(1), -1).tolist()
+        first, last = scores(0, everyone), scores(-1, everyone)
+        intact, gone = (first, last) if deletion else (last, first)
         coarse = adaptive_avg_pool2d(candidates, shape)
-        return torch.stack([coarse[k] if k >= 0 else torch.ones_like(coarse[0]) for k in chosen])
+        chosen = torch.ones_like(coarse[:1]).repeat(len(everyone), 1, 1, 1)
+        waiting = everyone[intact > gone]
+        for k in range(1, len(candidates)):
+            if len(waiting) == 0:
+                break
+            rest = (scores(k, waiting) - gone[waiting]) / (intact - gone)[waiting]
+            reached = rest < 0.01 if deletion else rest > 0.99
+            chosen[waiting[reached]] = coarse[k]
+            waiting = waiting[~reached]
+        return chosen
 
     def _uniform(self, stream: int, iteration: int, shape) -> Tensor:
         keys = [(key, stream, iteration) for key in self.keys]
