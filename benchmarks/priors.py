@@ -4,6 +4,12 @@ The paper's networks and people (random numbers in place of a survey), a few of 
 rival is the loop that anybody would write first: a module, automatic differentiation twice, Adam,
 scikit-learn's ROC-AUC in every step. The floor is the matrix products alone: no batching can be
 faster than the loop by more than the floor is.
+
+How much that allows: a network has 130,080 weights. A step multiplies each of them with 200 rows
+(forward, with the validation people) and three times with 100 (to the inputs, back up, into the
+weight's gradient): 130 MFLOP. A core of 100 GFLOP/s needs 1.3 ms for them and two cores 0.65. The
+loop's step takes 5 to 6 ms on such cores, of which its 180 MFLOP are 2: a ratio of 10 would be the
+products and nothing else. It takes more cores, or a smaller network, to reach the target.
 """
 
 from itertools import pairwise
@@ -44,7 +50,7 @@ def products() -> None:
     weights = [torch.ones(CHUNK, a, b) for a, b in pairwise(widths)]
     both = [torch.ones(CHUNK, 2 * PEOPLE, width) for width in widths]
     layers = [torch.ones(CHUNK, PEOPLE, width) for width in widths]
-    for _ in range(STEPS * NETWORKS // CHUNK):
+    for _ in range(STEPS * NETWORKS // CHUNK):  # one chunk after another, on every core
         for number, weight in enumerate(weights):
             torch.bmm(both[number], weight)
             torch.bmm(layers[number + 1], weight.mT)
