@@ -65,6 +65,7 @@ def residual(bias: bool = True, classes: int = 10, channels: int = 1, blocks: in
     """
     widths = [16] * blocks + [32] * blocks
     layers, last = [nn.Conv2d(channels, 16, 5, stride=2, padding=2, bias=False)], 16
+    nn.init.kaiming_normal_(layers[0].weight, nonlinearity="relu")
     layers += [_Scalar(bias, scale=False), nn.ReLU()]
     for width in widths:
         layers.append(FixupBlock(last, width, bias, depth=len(widths)))
@@ -99,6 +100,7 @@ class FixupBlock(nn.Module):
         self.skip = nn.Identity()
         if stride > 1:
             self.skip = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels, width, 1, bias=False))
+            nn.init.kaiming_normal_(self.skip[1].weight, nonlinearity="relu")
         self.out = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -220,6 +220,16 @@ def test_frozen_weights_stay(cache):
     assert not torch.equal(trained[4].weight, network[4].weight)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_fixup_starts_with_values_that_keep_their_size_and_without_an_opinion(bias):
+    network = build(residual, bias=bias, channels=3)
+    values = torch.randn(8, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    for layer in network[:-4]:  # up to the pooling
+        values = layer(values).detach()
+    assert 0.2 < float(values.square().mean()) < 2  # PyTorch's own weights: below 0.02
+    assert float(network(torch.rand(2, 3, 28, 28)).abs().max()) == 0
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_parameters_of_one_value_take_their_share_of_a_step(cache, share):
     network = build(residual)
