@@ -32,6 +32,13 @@ def heatmap(attribution: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
     return attribution[:, 0].clamp(min=0)
 
 
+def check_methods(names: Sequence[str]) -> None:
+    """``ValueError`` for a name that is not in ``METHODS``: before the work, not after it."""
+    for name in names:
+        if name not in METHODS:
+            raise ValueError(f"method {name!r} is unknown; choose from: {', '.join(METHODS)}")
+
+
 def heatmaps(
     classifier,
     images: Float[Tensor, "n c h w"],
@@ -45,9 +52,7 @@ def heatmaps(
     ``ValueError`` for a method that does not exist.
     """
     options = options or {}
-    for name in {*methods, *options}:
-        if name not in METHODS:
-            raise ValueError(f"method {name!r} is unknown; choose from: {', '.join(METHODS)}")
+    check_methods([*methods, *options])
     return {
         name: heatmap(
             METHODS[name](
