@@ -8,8 +8,8 @@ faster than the loop by more than the floor is.
 How much that allows: a network has 130,080 weights. A step multiplies each of them with 200 rows
 (forward, with the validation people) and three times with 100 (to the inputs, back up, into the
 weight's gradient): 130 MFLOP. A core of 100 GFLOP/s needs 1.3 ms for them and two cores 0.65. The
-loop's step takes 5 to 6 ms on such cores, of which its 180 MFLOP are 2: a ratio of 10 would be the
-products and nothing else. It takes more cores, or a smaller network, to reach the target.
+loop's step takes about 5 ms on two such cores, so that even the products alone, with nothing
+around them, would be 7 to 8 times as fast. The target of 10 takes more cores or smaller networks.
 """
 
 from itertools import pairwise
