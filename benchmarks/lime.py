@@ -23,6 +23,5 @@ def rows() -> list[Row]:
             rivals={"lime": lambda: Rival("lime_package", **given)},
             floor=lambda: passes(SAMPLES, gradients=False),
             targets={"lime": 3},
-            floor_target=None,  # the superpixels are no pass through the network
         )
     ]

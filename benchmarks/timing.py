@@ -20,7 +20,8 @@ class Row:
     ``ours`` and every one of ``rivals`` do the same work; a rival is a function that starts its
     process (:class:`benchmarks.rivals.Rival`). ``floor`` does what no implementation can avoid:
     the same number of passes through the network, nothing else. ``targets`` are the
-    least ratios rival / ours that we promise; ``floor_target`` the largest ours / floor.
+    least ratios rival / ours that we promise; ``floor_target`` the largest ours / floor, and
+    ``seconds_target`` the longest time where that was promised.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Row:
     floor: Work | None = None
     targets: dict[str, float] = field(default_factory=dict)
     floor_target: float | None = 1.15
+    seconds_target: float | None = None
 
 
 def seconds(work: Work) -> float:
@@ -65,6 +67,10 @@ def measure(row: Row, repeats: int) -> dict:
     if row.floor:
         ratio = median["ours"] / median["floor"]
         result["checks"].append(_check("ours / floor", ratio, row.floor_target, "at most"))
+    if row.seconds_target:
+        result["checks"].append(
+            _check("ours, seconds", median["ours"], row.seconds_target, "at most")
+        )
     return result
 
 

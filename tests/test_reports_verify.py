@@ -4,7 +4,16 @@ import copy
 import json
 
 import pytest
-from reports_project import built_project, copy_of_built, leftovers, reports, state
+from reports_project import (
+    QUICK,
+    built_project,
+    copy_of_built,
+    leftovers,
+    make_project,
+    reports,
+    state,
+    write_notebook,
+)
 
 from lib.reports.verify import compare, within
 
@@ -97,6 +106,22 @@ def test_the_command_finds_a_change(tmp_path):
     done = reports(root, "verify", "quick")
     assert done.returncode == 1
     assert "CHANGED     02-quick  steps  4 -> 5 (allowed: 0.081)" in done.stdout
+
+
+def test_what_an_earlier_run_kept_is_not_believed(tmp_path):
+    root, kept = make_project(tmp_path / "project"), tmp_path / "kept"
+    remember = """import os
+from pathlib import Path
+kept = Path(os.environ["ATTRIBUTION_CACHE"], "steps")
+steps = int(kept.read_text()) if kept.exists() else steps"""
+    write_notebook(root, "02-quick", [*QUICK[:2], ("code", remember), *QUICK[3:]])
+    kept.mkdir()
+    (kept / "steps").write_text("99")
+    built = reports(root, "build", "02-quick", ATTRIBUTION_CACHE=str(kept))
+    assert built.returncode == 0, built.stderr
+    done = reports(root, "verify", "02-quick", ATTRIBUTION_CACHE=str(kept))
+    assert done.returncode == 1
+    assert "CHANGED     02-quick  steps  99 -> 5" in done.stdout
 
 
 def test_a_report_that_fails_now_is_a_change(tmp_path):

@@ -50,7 +50,9 @@ class Executed:
     warnings: list[str] = field(default_factory=list)
 
 
-def kernel_environment(run: Run, folder: Path, threads: int | None) -> dict[str, str]:
+def kernel_environment(
+    run: Run, folder: Path, threads: int | None, cache: Path | None = None
+) -> dict[str, str]:
     """The kernel's environment: where to record, a fixed hash seed, threads capped if shared."""
     environment = dict(os.environ)
     environment.pop("MPLBACKEND", None)  # with Agg the inline backend is inactive: no figures
@@ -62,6 +64,8 @@ def kernel_environment(run: Run, folder: Path, threads: int | None) -> dict[str,
         "SOURCE_DATE_EPOCH": "0",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH")])),
     }
+    if cache:
+        environment["ATTRIBUTION_CACHE"] = str(cache)
     if threads is None and jobs() > 1:
         threads = max(1, cores() // jobs())
     if threads:
@@ -126,9 +130,16 @@ def _engine(progress: Progress, environment: dict[str, str], position: list[int]
 
 
 def execute(
-    run: Run, folder: Path, *, timeout: float = 3600, threads: int | None = None
+    run: Run,
+    folder: Path,
+    *,
+    timeout: float = 3600,
+    threads: int | None = None,
+    cache: Path | None = None,
 ) -> Executed:
     """Execute one report's notebook in `folder` (temporary, on the report's file system).
+
+    `cache` is where the notebook keeps trainings and masks, instead of the usual place.
 
     Raises:
         ReportFailed: a cell raised, ran too long, ended the kernel or was never run.
@@ -150,7 +161,7 @@ def execute(
     position = [0]
     failure: Exception | None = None
     with _runtime_folder(folder) as runtime, Progress(run.slug, folder / "progress") as progress:
-        environment = kernel_environment(run, folder, threads)
+        environment = kernel_environment(run, folder, threads, cache)
         kernel = {"transport": "ipc", "connection_file": f"{runtime}/kernel.json"}
         papermill_engines.register("reports", _engine(progress, environment, position))
         try:
