@@ -25,6 +25,7 @@ from reports_project import (
 )
 
 from lib.reports.build import html_build, read_results
+from lib.reports.console import cores, threads_of_a_kernel
 from lib.reports.execute import kernel_environment
 from lib.reports.overrides import resolve_run
 from lib.reports.project import Project
@@ -342,14 +343,19 @@ def test_a_failing_report_does_not_stop_the_others(tmp_path):
 def test_the_kernels_environment(monkeypatch, tmp_path):
     run = resolve_run(Project(built_project()), "02-quick", "default")
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    environment = kernel_environment(run, tmp_path, 3)
+    assert "MPLBACKEND" not in environment
+    assert environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_reports_that_are_built_at_once_share_the_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MAKEFLAGS", "")
-    alone = kernel_environment(run, tmp_path, None)
-    assert "MPLBACKEND" not in alone
-    assert "OMP_NUM_THREADS" not in alone
+    assert threads_of_a_kernel() == cores()
     monkeypatch.setenv("MAKEFLAGS", " -j64 --jobserver-auth=3,4")
-    assert kernel_environment(run, tmp_path, None)["OMP_NUM_THREADS"] == "1"
-    assert kernel_environment(run, tmp_path, 3)["OMP_NUM_THREADS"] == "3"
+    assert threads_of_a_kernel() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert threads_of_a_kernel() == 5
 
 
 def on_a_terminal(root, *arguments, **environ):

@@ -2,12 +2,16 @@
 
 import copy
 import json
+import subprocess
+import time
 
 import pytest
 from reports_project import (
     QUICK,
     built_project,
+    command,
     copy_of_built,
+    environment,
     leftovers,
     make_project,
     reports,
@@ -93,6 +97,55 @@ def test_the_command_passes_on_one_report_and_touches_nothing(tmp_path):
     assert "02-quick" not in done.stdout
     assert done.stdout.splitlines()[-1].endswith(" pass, 0 changed, 2 wall-clock")
     assert state(root) == before
+    assert leftovers(root) == []
+
+
+def test_all_reports_side_by_side_and_one_total(tmp_path):
+    root = copy_of_built(tmp_path)
+    before = state(root)
+    done = reports(root, "verify")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for slug in ("01-sample", "02-quick"):
+        assert any(line.startswith(f"PASS        {slug}  ") for line in lines)
+    passed = sum(line.startswith("PASS ") for line in lines)
+    assert [line for line in lines if " changed, " in line] == [lines[-1]]
+    assert lines[-1] == f"{passed} pass, 0 changed, 2 wall-clock"
+    assert state(root) == before
+    assert leftovers(root) == []
+
+
+def test_a_report_has_the_threads_that_it_was_made_with(tmp_path):
+    root = make_project(tmp_path / "project")
+    count = "import os\nsteps = int(os.environ['OMP_NUM_THREADS'])"
+    write_notebook(root, "02-quick", [*QUICK[:2], ("code", count), *QUICK[3:]])
+    built = reports(root, "build", "02-quick", "--threads", "3")
+    assert built.returncode == 0, built.stderr
+    results = json.loads((root / "reports/default/02-quick.json").read_text())
+    assert results["metrics"]["steps"] == results["provenance"]["threads"] == 3
+    done = reports(root, "verify", "02-quick")
+    assert "PASS        02-quick  steps  3 -> 3" in done.stdout
+    assert done.returncode == 0
+
+
+def test_an_interrupt_ends_every_process(tmp_path):
+    root = make_project(tmp_path / "project")
+    slow = "import time\nif os.environ['ATTRIBUTION_CACHE'] != 'none':\n    time.sleep(60)"
+    cells = [*QUICK[:2], ("code", "import os\n" + slow), *QUICK[2:]]
+    write_notebook(root, "02-quick", cells)
+    built = reports(root, "build", "02-quick", ATTRIBUTION_CACHE="none")
+    assert built.returncode == 0, built.stderr
+    started = subprocess.Popen(
+        command(root, "verify", "02-quick"), cwd=root, env=environment(), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    time.sleep(8)
+    started.terminate()  # the parent alone: its processes must not outlive it
+    said, _ = started.communicate(timeout=20)
+    assert started.returncode == 130, said
+    assert "interrupted" in said
+    left = subprocess.run(["pgrep", "-f", str(root)], capture_output=True, text=True).stdout
+    assert left == ""
     assert leftovers(root) == []
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lib.reports.console import say
+from lib.reports.console import say, threads_of_a_kernel
 from lib.reports.ledger import claims_of
 from lib.reports.overrides import Run
 from lib.reports.project import Project
@@ -201,7 +201,8 @@ def _build(run: Run, digest: str, folder: Path, timeout: float, threads: int | N
     project, slug, target = run.project, run.slug, run.target
     title, question, _ = title_and_question(run.notebook)
     began = time.monotonic()
-    executed = execute(run, folder, timeout=timeout, threads=threads)
+    threads = threads or threads_of_a_kernel()
+    executed = execute(run, folder, threads=threads, timeout=timeout)
     for warning in executed.warnings:
         say(f"{slug}  warning: {warning}")
     if content_hash(run) != digest:
@@ -210,7 +211,7 @@ def _build(run: Run, digest: str, folder: Path, timeout: float, threads: int | N
     import nbformat
 
     notebook_text = nbformat.writes(executed.notebook) + "\n"
-    provenance = collect(run, digest, executed.results.get("provenance", {}))
+    provenance = collect(run, digest, threads, executed.results.get("provenance", {}))
     results = assemble(
         run,
         plain(trusted_inline(title)),

@@ -28,6 +28,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_of_a_kernel() -> int:
+    """`$OMP_NUM_THREADS`, or a share of the cores for each report that make builds at once."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else max(1, cores() // jobs())
+
+
 def say(text: str, stream=None) -> None:
     """Print one whole line in one write, so that two processes never mix within a line."""
     stream = stream or sys.stdout

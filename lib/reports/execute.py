@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.reports.console import Progress, cores, jobs
+from lib.reports.console import Progress
 from lib.reports.overrides import Run
 from lib.reports.project import CODE
 
@@ -51,9 +51,9 @@ class Executed:
 
 
 def kernel_environment(
-    run: Run, folder: Path, threads: int | None, cache: Path | None = None
+    run: Run, folder: Path, threads: int, cache: Path | None = None
 ) -> dict[str, str]:
-    """The kernel's environment: where to record, a fixed hash seed, threads capped if shared."""
+    """The kernel's environment: where to record, a fixed hash seed, the number of threads."""
     environment = dict(os.environ)
     environment.pop("MPLBACKEND", None)  # with Agg the inline backend is inactive: no figures
     environment |= {
@@ -66,11 +66,7 @@ def kernel_environment(
     }
     if cache:
         environment["ATTRIBUTION_CACHE"] = str(cache)
-    if threads is None and jobs() > 1:
-        threads = max(1, cores() // jobs())
-    if threads:
-        environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return environment
+    return environment | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
 @contextlib.contextmanager
@@ -133,13 +129,14 @@ def execute(
     run: Run,
     folder: Path,
     *,
+    threads: int,
     timeout: float = 3600,
-    threads: int | None = None,
     cache: Path | None = None,
 ) -> Executed:
     """Execute one report's notebook in `folder` (temporary, on the report's file system).
 
-    `cache` is where the notebook keeps trainings and masks, instead of the usual place.
+    The kernel has `threads` threads: another number rounds sums otherwise. `cache` is where the
+    notebook keeps trainings and masks, instead of the usual place.
 
     Raises:
         ReportFailed: a cell raised, ran too long, ended the kernel or was never run.

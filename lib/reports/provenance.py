@@ -106,13 +106,14 @@ def versions(root: Path) -> dict[str, str]:
     return found
 
 
-def collect(run: Run, build: str, recorded: dict[str, Any]) -> dict[str, Any]:
+def collect(run: Run, build: str, threads: int, recorded: dict[str, Any]) -> dict[str, Any]:
     """The provenance of one report; what the notebook recorded (device, weights) comes first."""
     return {
         **recorded,
         "content_hash": build,
         **git_state(run.project.root),
         "command": run.command,
+        "threads": threads,
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions(run.project.root),
     }

@@ -4,19 +4,26 @@ One line per number: PASS, CHANGED (old, new, tolerance) or WALL-CLOCK (a time, 
 A number passes if |new - old| <= atol + rtol * |old| with the tolerances that the report recorded.
 The files in reports/ are not touched. Trainings and masks are made again too: the reports share a
 cache that is empty at the start, for what was kept by an earlier run could only agree with itself.
+A report has as many threads as when it was made, since another number rounds sums otherwise, and
+as many reports run side by side, each in a process, as there are cores for their threads.
 """
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from lib.reports.build import assemble, build_folder, read_results
-from lib.reports.console import say
+from lib.reports.console import cores, say, threads_of_a_kernel
 from lib.reports.overrides import Run, resolve_run
-from lib.reports.project import CUSTOM, Project, UsageError
+from lib.reports.project import CODE, CUSTOM, Project, UsageError
 
 Line = tuple[str, str, str]  # status, what, remark
 
@@ -90,7 +97,7 @@ def _again(run: Run, old: dict[str, Any], timeout: float, cache: Path) -> Iterat
 
     try:
         with build_folder(run.project, run.slug) as folder:
-            executed = execute(run, folder, timeout=timeout, cache=cache)
+            executed = execute(run, folder, threads=_threads(old), timeout=timeout, cache=cache)
             new = assemble(run, "", "", executed.results, {})
     except ReportFailed as failure:
         where = f" (cell {failure.cell})" if failure.cell else ""
@@ -99,8 +106,69 @@ def _again(run: Run, old: dict[str, Any], timeout: float, cache: Path) -> Iterat
     yield from compare(old, new)
 
 
-def verify(project: Project, profile: str, names: list[str], *, timeout: float = 3600) -> int:
+def _threads(results: dict[str, Any]) -> int:
+    return results["provenance"].get("threads") or threads_of_a_kernel()
+
+
+def _in_this_process(run: Run, old: dict[str, Any], timeout: float, cache: Path) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for status, what, remark in _again(run, old, timeout, cache):
+        counts[status] += 1
+        say(f"{status:10}  {run.slug}  {what}  {remark}")
+    return counts
+
+
+@contextlib.contextmanager
+def _process(command: list[str], running: set[subprocess.Popen]) -> Iterator[subprocess.Popen]:
+    with subprocess.Popen(command, cwd=CODE, stdout=subprocess.PIPE, text=True) as child:
+        running.add(child)
+        yield child
+    running.discard(child)
+
+
+def _side_by_side(
+    work: list[tuple[Run, dict[str, Any]]], timeout: float, cache: Path
+) -> Counter[str]:
+    """Each report in a process of its own, the longest first; their lines as they come."""
+    running: set[subprocess.Popen] = set()
+
+    def in_a_process(run: Run) -> Counter[str]:
+        options = ["--profile", run.target, "--timeout", str(timeout), "--cache", str(cache)]
+        command = [sys.executable, "-m", "lib.reports", "--root", str(run.project.root)]
+        counts: Counter[str] = Counter()
+        with _process([*command, "verify", run.slug, *options], running) as child:
+            for line in child.stdout:
+                counts[line.split(maxsplit=1)[0]] += 1
+                say(line.rstrip("\n"))
+        if child.returncode not in (0, 1):
+            say(f"CHANGED     {run.slug}  ended with exit code {child.returncode}")
+            counts["CHANGED"] += 1
+        return counts
+
+    at_once = max(1, cores() // max(_threads(old) for _, old in work))
+    longest_first = sorted(work, key=lambda pair: -pair[1]["build"]["seconds"])
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            return sum(pool.map(in_a_process, [run for run, _ in longest_first]), Counter())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in list(running):
+                child.terminate()
+            raise
+
+
+def verify(
+    project: Project,
+    profile: str,
+    names: list[str],
+    *,
+    timeout: float = 3600,
+    cache: Path | None = None,
+) -> int:
     """Print a line per number of the reports (all of the profile without names); 1 if any changed.
+
+    ``cache`` is the folder that the reports share, where this is one of several processes; these
+    leave the total to the process that started them.
 
     Raises:
         UsageError: there is nothing to compare with.
@@ -119,11 +187,11 @@ def verify(project: Project, profile: str, names: list[str], *, timeout: float =
         if old is None:
             raise UsageError(f"reports/{profile}/{slug}.json: missing or not a results file")
         work.append((resolve_run(project, slug, profile), old))
-    counts = {"PASS": 0, "CHANGED": 0, "WALL-CLOCK": 0}
-    with TemporaryDirectory(prefix="verify-") as cache:
-        for run, old in work:
-            for status, what, remark in _again(run, old, timeout, Path(cache)):
-                counts[status] += 1
-                say(f"{status:10}  {run.slug}  {what}  {remark}")
-    say(f"{counts['PASS']} pass, {counts['CHANGED']} changed, {counts['WALL-CLOCK']} wall-clock")
+    if cache:
+        counts = sum((_in_this_process(*pair, timeout, cache) for pair in work), Counter())
+    else:
+        with TemporaryDirectory(prefix="verify-") as folder:
+            counts = _side_by_side(work, timeout, Path(folder))
+        passed, changed, timed = (counts[s] for s in ("PASS", "CHANGED", "WALL-CLOCK"))
+        say(f"{passed} pass, {changed} changed, {timed} wall-clock")
     return 1 if counts["CHANGED"] else 0
