@@ -86,16 +86,17 @@ def train(
 def train_all(
     jobs: Sequence[tuple[nn.Module, dict]], images, labels: Int[Tensor, " n"], **options
 ) -> list[nn.Module]:
-    """:func:`train` for each (network, options of its own), as many at once as there are cores.
+    """:func:`train` for each (network, options of its own), as many at once as PyTorch has threads.
 
     A training runs on one thread, so several side by side, each in a process, use a machine
     better. They meet in the cache; the results are those of :func:`train`, in the order of the
-    jobs. On a GPU, and where the cache cannot serve, one runs after the other. A script that calls
-    this needs ``if __name__ == "__main__":`` around its work, as for any process pool.
+    jobs. With one thread, on a GPU, and where the cache cannot serve, one runs after the other. A
+    script that calls this needs ``if __name__ == "__main__":`` around its work, as for any process
+    pool.
     """
     labels = torch.as_tensor(labels)
     missing = [job for job in jobs if _missing(job, images, labels, options)]
-    workers = min(len(missing), _cores())
+    workers = min(len(missing), torch.get_num_threads(), 8)
     if workers > 1:
         with (
             progress("training", len(missing)) as advance,
@@ -132,11 +133,6 @@ def _missing(job: tuple[nn.Module, dict], images, labels: Tensor, options: dict)
     loss, loss_key = chosen.pop("loss"), chosen.pop("loss_key")
     path = _cache_path(network, images, labels, chosen, loss, loss_key)
     return path is not None and not path.exists() and _device(network).type == "cpu"
-
-
-def _cores() -> int:
-    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    return min(len(available), 8)
 
 
 def accuracy(classifier, images, labels: Int[Tensor, " n"], *, batch_size: int = 500) -> float:

@@ -296,7 +296,15 @@ def test_an_exception_restores_everything(cache):
     assert network.training
 
 
-def test_two_processes_at_once_equal_one_after_another(cache):
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_two_processes_at_once_equal_one_after_another(cache, threads):
     jobs = [(small(0), {}), (small(0), {}), (small(1), {"seed": 3}), (small(0), {"lr": 1e-2})]
     together = training.train_all(jobs, IMAGES, LABELS, epochs=1, batch_size=20)
     assert [path.suffix for path in cache.iterdir()] == [".pt"] * 3
