@@ -20,7 +20,7 @@ from benchmarks.rivals import Rival
 from benchmarks.timing import Row
 from lib.ensembles import CHUNK, HIDDEN, train_ensemble
 
-NETWORKS, STEPS, PEOPLE, INPUTS = 16, 10, 100, 118
+NETWORKS, STEPS, PEOPLE, INPUTS = 16, 50, 100, 118
 
 
 def rows() -> list[Row]:

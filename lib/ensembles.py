@@ -22,7 +22,7 @@ from lib.ensemble_gradients import ATTRIBUTIONS, Prior, forward, set_gradients
 from lib.progress import progress
 
 HIDDEN = (512, 128, 32)
-CHUNK = 4  # networks trained together by one thread: their weights and moments stay in its cache
+CHUNK = 8  # networks trained together by one thread: their weights and moments stay in its cache
 
 
 @dataclass(frozen=True, eq=False, repr=False)

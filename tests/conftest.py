@@ -23,6 +23,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return WORKERS
 
 
+@pytest.fixture(autouse=True)
+def same_draws():
+    """A test draws the same numbers whichever tests ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def classifier() -> Classifier:
     """The embedded network on the CPU; a test that alters it breaks the others."""

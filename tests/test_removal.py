@@ -45,6 +45,36 @@ def values(frame: pd.DataFrame, score: str) -> np.ndarray:
     return frame[score].to_numpy().reshape(frame["image"].nunique(), -1)
 
 
+# --- several maps at once ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("fill", ["black", "uniform"])
+@pytest.mark.parametrize("fractions", [FRACTIONS, (1, 0.5, 0), (0, 1), (0.2, 0.4)])
+def test_maps_by_name_equal_one_after_the_other(order, fill, fractions, images, maps, small):
+    named = {"one": maps, "other": maps.flip(2), "flat": torch.zeros_like(maps)}
+    together = curves(small, images, named, order, fractions, fill=fill)
+    assert list(together["method"].unique()) == list(named)
+    for name, values_ in named.items():
+        alone = curves(small, images, values_, order, sorted(fractions), fill=fill)
+        part = together[together["method"] == name].drop(columns="method").reset_index(drop=True)
+        pd.testing.assert_frame_equal(part, alone, rtol=1e-6)
+
+
+def test_the_ends_of_maps_by_name_are_scored_once(images, maps, small, monkeypatch):
+    scored, scores = [], small.scores
+    monkeypatch.setattr(small, "scores", lambda x: scored.append(len(x)) or scores(x))
+    named = {"one": maps, "other": maps.flip(2), "third": maps.flip(1)}
+    curves(small, images, named)
+    inner, ends = len(FRACTIONS) - 2, 2
+    assert sum(scored) == len(images) * (inner * len(named) + ends)
+
+
+def test_no_map_at_all_is_refused(images, small):
+    with pytest.raises(ValueError, match="no map to remove"):
+        curves(small, images, {})
+
+
 # --- which pixels --------------------------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ once (large area). Both are removal curves: insertion at share q is removal of t
 1 - q.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import torch
@@ -26,7 +28,7 @@ def insertion_deletion_curves(
     classifier,
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
-    maps: Float[Tensor, "n h w"],
+    maps: Float[Tensor, "n h w"] | Mapping[str, Float[Tensor, "n h w"]],
     *,
     steps: int = STEPS,
     seed: int = 0,
@@ -37,7 +39,7 @@ def insertion_deletion_curves(
     ``targets`` is the class that is watched; the paper watches the one predicted for the intact
     image. One row per curve x image x share: ``curve`` (``deletion`` or ``insertion``), ``image``,
     ``fraction`` (deleted or inserted so far, 0 to 1 in ``steps`` steps), ``probability``,
-    ``logit``, ``accuracy``.
+    ``logit``, ``accuracy``; of maps by name also ``method``.
 
     Raises ``ValueError`` for less than one step and for maps that do not fit.
     """

@@ -6,7 +6,7 @@ neural network has learned*, 2016; by fractions of pixels as in Jeon et al., *Di
 aggregation*, 2022.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def removal_curves(
     classifier,
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
-    maps: Float[Tensor, "n h w"],
+    maps: Float[Tensor, "n h w"] | Mapping[str, Float[Tensor, "n h w"]],
     *,
     order: str,
     fractions: Sequence[float],
@@ -87,7 +87,12 @@ def removal_curves(
 
     Returns one row per image x fraction: ``image`` (its position in ``images``), ``fraction``,
     ``probability`` and ``logit`` of the target, and ``accuracy`` (1 if the target ranks first).
+    Of maps by name the curves follow one another, by rising fraction, told apart by the column
+    ``method``. Where no pixel or every pixel is removed all maps agree: scored once per image.
     """
+    if isinstance(maps, Mapping):
+        options = {"order": order, "fill": fill, "seed": seed, "batch_size": batch_size}
+        return _curves_by_method(classifier, images, targets, maps, fractions, options)
     pixels, classes = copies.check_inputs(classifier, images, targets)
     if maps.shape != (len(images), *images.shape[2:]):
         raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
@@ -121,6 +126,26 @@ def removal_curves(
         [range(len(images)), [float(f) for f in fractions]], names=["image", "fraction"]
     )
     return pd.DataFrame(scores.reshape(-1, 3), index, list(SCORES)).reset_index()
+
+
+def _curves_by_method(
+    classifier, images, targets, maps: Mapping[str, Tensor], fractions: Sequence[float], options
+) -> pd.DataFrame:
+    if not maps:
+        raise ValueError("there is no map to remove pixels by")
+    pixels = images.shape[-2] * images.shape[-1]
+    counts = removal_counts(fractions, pixels)
+    shared = [f for f, count in zip(fractions, counts, strict=True) if count in (0, pixels)]
+    own = [f for f, count in zip(fractions, counts, strict=True) if count not in (0, pixels)]
+
+    def curves(method: str, some: list[float]) -> list[pd.DataFrame]:
+        given = (classifier, images, targets, maps[method])
+        return [removal_curves(*given, fractions=some, **options)] if some else []
+
+    ends = curves(next(iter(maps)), shared)
+    frames = [pd.concat([*ends, *curves(name, own)]).assign(method=name) for name in maps]
+    rows = pd.concat([frame.sort_values(["image", "fraction"], kind="stable") for frame in frames])
+    return rows.reset_index(drop=True)
 
 
 def areas(curves: pd.DataFrame, score: str, by: Sequence[str]) -> pd.DataFrame:
