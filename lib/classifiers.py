@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
+from lib import imagenet, runtime
 from lib.compiled import compile_scores, weights_hash
 from lib.graph import NotTraceable, normal_form
-from lib.runtime import pick_device, torchvision
+from lib.runtime import pick_device
 
 EMBEDDED = "efficientnet-lite0"
 _log = logging.getLogger(__name__)
@@ -112,7 +113,8 @@ def load_classifier(
     weights = str(weights) if weights is not None else None
     if name == EMBEDDED:
         return _load_embedded(weights, device, seed)
-    if name not in torchvision.models.list_models(module=torchvision.models):
+    models = runtime.torchvision.models
+    if name not in models.list_models(module=models):
         known = ", ".join([EMBEDDED, "resnet18", "vgg16", "densenet121"])
         raise ValueError(
             f"classifier {name!r} is unknown; use a torchvision name, for example {known}"
@@ -132,12 +134,11 @@ def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
     )
     if state is not None:
         _load_state(network, state, EMBEDDED, weights or "its package")
-    categories = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
     half = (0.5, 0.5, 0.5)
     return Classifier(
         network,
         name=EMBEDDED,
-        categories=_names(categories, _class_count(state)),
+        categories=_names(imagenet.categories(), _class_count(state)),
         mean=half,
         std=half,
         device=device,
@@ -145,7 +146,8 @@ def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
 
 
 def _load_torchvision(name: str, weights: str | None, device: str, seed: int) -> Classifier:
-    published = torchvision.models.get_model_weights(name)
+    models = runtime.torchvision.models
+    published = models.get_model_weights(name)
     chosen = published.DEFAULT
     state = None
     if weights in published.__members__:
@@ -170,7 +172,7 @@ def _load_torchvision(name: str, weights: str | None, device: str, seed: int) ->
     if name in ("googlenet", "inception_v3"):  # their published weights expect this
         options |= {"transform_input": state is not None, "init_weights": state is None}
         options["aux_logits"] = any(key.lower().startswith("aux") for key in state or ("aux",))
-    network = _seeded(lambda: torchvision.models.get_model(name, weights=None, **options), seed)
+    network = _seeded(lambda: models.get_model(name, weights=None, **options), seed)
     if state is not None:
         _load_state(network, state, name, weights or chosen.name)
     preset = chosen.transforms()

@@ -18,8 +18,6 @@ import torch
 from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from lib.runtime import torchvision
-
 # function or method -> (its module, the options that may follow the input by position)
 _FUNCTIONAL_ACTIVATIONS = {
     nn.functional.relu: (nn.ReLU, ()),
@@ -95,10 +93,11 @@ def _absorb_padding(network: nn.Module) -> nn.Module:
 def _drop_identities(graph: fx.GraphModule) -> None:
     modules = dict(graph.named_modules())
     layers = (nn.Identity, nn.modules.dropout._DropoutNd)
-    functions = (nn.functional.dropout, nn.functional.dropout2d, torchvision.ops.stochastic_depth)
+    functions = ("dropout", "dropout2d", "stochastic_depth")  # of PyTorch, the last of torchvision
     for node in list(graph.graph.nodes):
         is_layer = node.op == "call_module" and isinstance(modules[node.target], layers)
-        if is_layer or (node.op == "call_function" and node.target in functions):
+        name = getattr(node.target, "__name__", None)
+        if is_layer or (node.op == "call_function" and name in functions):
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)
 

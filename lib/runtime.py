@@ -1,6 +1,7 @@
 """What a machine needs before PyTorch is at its best: device, memory, torchvision, cache folder.
 
-Import ``torchvision`` from here, never directly.
+``runtime.torchvision`` is torchvision, imported at its first use: that takes a second, and the
+embedded network does not need it. Use it from here, never directly.
 """
 
 import ctypes
@@ -35,12 +36,16 @@ def _keep_freed_memory() -> None:
             pass
 
 
-_declare_missing_operators()
+def __getattr__(name: str):
+    if name != "torchvision":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _declare_missing_operators()
+    import torchvision
+
+    return globals().setdefault(name, torchvision)
+
+
 _keep_freed_memory()
-
-import torchvision  # noqa: E402
-
-__all__ = ["cache_dir", "pick_device", "torchvision"]
 
 
 def pick_device(name: str = "auto") -> torch.device:

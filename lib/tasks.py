@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lib import small_networks
+from lib import runtime, small_networks
 from lib.classifiers import Classifier
 from lib.digits import CATEGORIES, load_digits
 from lib.images import Images, load_images
-from lib.runtime import torchvision
 
 SMALL = ("alexnet_like", "vgg_like", "residual", "gap_network")  # for images of 28 x 28
 # Adam's step size and epochs on the digits: from a few trainings with biases, then left alone.
@@ -97,11 +96,12 @@ def make_network(name: str, task: Task, *, bias: bool = True, seed: int = 0) -> 
         make = getattr(small_networks, name)
         options = {"classes": len(task.categories), "channels": task.channels}
         return small_networks.build(make, seed=seed, bias=bias, **options)
-    if name not in torchvision.models.list_models(module=torchvision.models):
+    models = runtime.torchvision.models
+    if name not in models.list_models(module=models):
         raise ValueError(f"network {name!r} is unknown; use {', '.join(SMALL)} or torchvision's")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = torchvision.models.get_model(name, weights=None, num_classes=len(task.categories))
+        network = models.get_model(name, weights=None, num_classes=len(task.categories))
     return network if bias else drop_biases(network)
 
 
