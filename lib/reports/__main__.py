@@ -104,6 +104,9 @@ def list_names(project: Project, given: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     given = arguments().parse_args(argv)
+    # jsonschema, which nbformat imports, would compile a grammar of addresses that nobody here
+    # checks: more than a second for every report
+    sys.modules.setdefault("rfc3987_syntax", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
     action = {"build": build, "index": index, "verify": verify, "list": list_names}[given.command]
     try:
