@@ -124,7 +124,6 @@ def lime_package(model, inputs):
         top_labels=None,
         num_samples=inputs["samples"],
         batch_size=32,
-        progress_bar=False,
     )
 
 
