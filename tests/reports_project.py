@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 LEDGER = """id,report,source,claim,measure
@@ -226,6 +227,39 @@ def reports(root: Path, *arguments: str, **environ: str) -> subprocess.Completed
         command(root, *arguments), cwd=root, env=environment() | environ,
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
+
+
+def start(root, *arguments):
+    return subprocess.Popen(
+        command(root, *arguments), cwd=root, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def kernel_of(root, builder, timeout=40):
+    """Wait until a build's kernel is in its sleeping cell; return the kernel's process id."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        for note in (root / ".cache/build").glob("*/results.json.pid"):
+            if note.read_text():
+                return int(note.read_text())
+        time.sleep(0.05)
+    builder.kill()
+    raise TimeoutError("no kernel")
+
+
+def gone(pid, timeout=10):
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @functools.cache

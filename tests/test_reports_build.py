@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 from reports_project import (
@@ -17,9 +16,12 @@ from reports_project import (
     command,
     copy_of_built,
     environment,
+    gone,
+    kernel_of,
     leftovers,
     make_project,
     reports,
+    start,
     state,
     write_notebook,
 )
@@ -34,39 +36,6 @@ from lib.reports.provenance import content_hash
 
 def set_parameters(root, text):
     (root / "params/default/02-quick.yaml").write_text(text)
-
-
-def start(root, *arguments):
-    return subprocess.Popen(
-        command(root, *arguments), cwd=root, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def kernel_of(root, builder, timeout=40):
-    """Wait until a build's kernel is in its sleeping cell; return the kernel's process id."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        for note in (root / ".cache/build").glob("*/results.json.pid"):
-            if note.read_text():
-                return int(note.read_text())
-        time.sleep(0.05)
-    builder.kill()
-    raise TimeoutError("no kernel")
-
-
-def gone(pid, timeout=10):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_both_files_carry_the_same_hash_and_everything_recorded():

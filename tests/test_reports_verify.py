@@ -2,19 +2,18 @@
 
 import copy
 import json
-import subprocess
-import time
 
 import pytest
 from reports_project import (
     QUICK,
     built_project,
-    command,
     copy_of_built,
-    environment,
+    gone,
+    kernel_of,
     leftovers,
     make_project,
     reports,
+    start,
     state,
     write_notebook,
 )
@@ -129,23 +128,17 @@ def test_a_report_has_the_threads_that_it_was_made_with(tmp_path):
 
 
 def test_an_interrupt_ends_every_process(tmp_path):
-    root = make_project(tmp_path / "project")
-    slow = "import time\nif os.environ['ATTRIBUTION_CACHE'] != 'none':\n    time.sleep(60)"
-    cells = [*QUICK[:2], ("code", "import os\n" + slow), *QUICK[2:]]
-    write_notebook(root, "02-quick", cells)
-    built = reports(root, "build", "02-quick", ATTRIBUTION_CACHE="none")
-    assert built.returncode == 0, built.stderr
-    started = subprocess.Popen(
-        command(root, "verify", "02-quick"), cwd=root, env=environment(), start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    time.sleep(8)
+    root = copy_of_built(tmp_path)
+    (root / "params/default/02-quick.yaml").write_text("pause: 500\n")
+    before = state(root)
+    started = start(root, "verify", "quick")
+    kernel = kernel_of(root, started)
     started.terminate()  # the parent alone: its processes must not outlive it
-    said, _ = started.communicate(timeout=20)
-    assert started.returncode == 130, said
-    assert "interrupted" in said
-    left = subprocess.run(["pgrep", "-f", str(root)], capture_output=True, text=True).stdout
-    assert left == ""
+    _, errors = started.communicate(timeout=20)
+    assert started.returncode == 130
+    assert "interrupted: nothing was changed" in errors
+    assert gone(kernel)
+    assert state(root) == before
     assert leftovers(root) == []
 
 
