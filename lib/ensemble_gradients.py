@@ -153,5 +153,5 @@ def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _masked(values: Tensor, layer: Tensor) -> Tensor:
-    """``values`` where the ReLU is active: its backward pass."""
-    return torch.ops.aten.threshold_backward(values, layer, 0)
+    """``values``, in place, where the ReLU is active: its backward pass."""
+    return torch.ops.aten.threshold_backward.grad_input(values, layer, 0, grad_input=values)

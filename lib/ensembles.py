@@ -22,7 +22,7 @@ from lib.ensemble_gradients import ATTRIBUTIONS, Prior, forward, set_gradients
 from lib.progress import progress
 
 HIDDEN = (512, 128, 32)
-CHUNK = 8  # networks trained together by one thread: their weights and moments stay in its cache
+CHUNK = 8  # networks trained together by one thread; fewer are called too often, more fill memory
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,10 +164,11 @@ def _train(x, y, xv, yv, weights, biases, prior: Prior | None, epochs: int, lr: 
             layers, logits = forward(weights, biases, torch.cat([x, xv], 1))
             n = x.shape[1]
             curve.append(roc_auc(logits[:, n:], yv))
-            better = (curve[-1] > highest).nonzero()[:, 0]
+            better = curve[-1] > highest
             highest[better], chosen[better] = curve[-1][better], epoch
-            for kept, parameter in zip(best, parameters, strict=True):
-                kept[better] = parameter[better]
+            for network in better.nonzero()[:, 0].tolist():
+                for kept, parameter in zip(best, parameters, strict=True):
+                    kept[network].copy_(parameter[network])
             layers = [layer[:, :n] for layer in layers]
             set_gradients(weights, biases, layers, logits[:, :n], y, prior, epoch)
             optimizer.step()

@@ -4,6 +4,7 @@
 
 * batch normalization is folded into the convolution before it,
 * convolutions pad themselves: no explicit zero-padding layer is left in front of one,
+* one library computes every convolution, whatever the batch and the number of threads,
 * dropout and identity layers are gone,
 * every activation is a module of its own, out of place: none is functional,
 * shapes are changed by ``reshape``, which takes any memory format,
@@ -56,6 +57,7 @@ def normal_form(network: nn.Module) -> fx.GraphModule:
     _own_activations(graph)
     _reshape_views(graph)
     graph = fuse(graph, inplace=True, no_trace=True)
+    _one_library(graph)
     graph.delete_all_unused_submodules()
     graph.graph.lint()
     graph.recompile()
@@ -88,6 +90,23 @@ def _absorb_padding(network: nn.Module) -> nn.Module:
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, plain)
     return network.eval()
+
+
+def _one_library(graph: fx.GraphModule) -> None:
+    for module in graph.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            module.register_forward_pre_hook(_stay_with_onednn)
+
+
+def _stay_with_onednn(conv: nn.Conv2d, inputs: tuple[torch.Tensor]) -> None:
+    """Before a 1 x 1 convolution: let oneDNN compute it, as it computes all others.
+
+    Where one thread sees fewer than 16 images, PyTorch gives these to another library, unless they
+    are dilated: slower, and rounded otherwise than in a larger batch or on more threads. A single
+    weight has no neighbor to move away from. One image alone is left to PyTorch: oneDNN is not
+    asked for small ones, and dilation would be slow there.
+    """
+    conv.dilation = (2, 2) if len(inputs[0]) > 1 else (1, 1)
 
 
 def _drop_identities(graph: fx.GraphModule) -> None:

@@ -285,3 +285,20 @@ def test_what_cannot_be_traced_says_so():
 
     with pytest.raises(NotTraceable, match="Branching cannot be traced"):
         normal_form(Branching())
+
+
+@torch.no_grad()
+def test_rounding_depends_neither_on_threads_nor_on_the_batch(classifier):
+    x, threads = pictures(5, 224), torch.get_num_threads()
+    logits = {}
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            logits[n] = classifier(x)
+            logits[n, "in parts"] = torch.cat([classifier(x[:2]), classifier(x[2:])])
+    finally:
+        torch.set_num_threads(threads)
+    for other in logits.values():
+        torch.testing.assert_close(other, logits[1], rtol=0, atol=0)
+    alone = torch.cat([classifier(image) for image in x.split(1)])  # by another library
+    assert relative(alone, logits[1]) < 1e-5

@@ -56,7 +56,7 @@ def test_maps_by_name_equal_one_after_the_other(order, fill, fractions, images, 
     together = curves(small, images, named, order, fractions, fill=fill)
     assert list(together["method"].unique()) == list(named)
     for name, values_ in named.items():
-        alone = curves(small, images, values_, order, sorted(fractions), fill=fill)
+        alone = curves(small, images, values_, order, fractions, fill=fill)
         part = together[together["method"] == name].drop(columns="method").reset_index(drop=True)
         pd.testing.assert_frame_equal(part, alone, rtol=1e-6)
 

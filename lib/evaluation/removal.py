@@ -87,8 +87,8 @@ def removal_curves(
 
     Returns one row per image x fraction: ``image`` (its position in ``images``), ``fraction``,
     ``probability`` and ``logit`` of the target, and ``accuracy`` (1 if the target ranks first).
-    Of maps by name the curves follow one another, by rising fraction, told apart by the column
-    ``method``. Where no pixel or every pixel is removed all maps agree: scored once per image.
+    Of maps by name the curves follow one another, told apart by the column ``method``. Where no
+    pixel or every pixel is removed all maps agree: scored once per image.
     """
     if isinstance(maps, Mapping):
         options = {"order": order, "fill": fill, "seed": seed, "batch_size": batch_size}
@@ -144,8 +144,11 @@ def _curves_by_method(
 
     ends = curves(next(iter(maps)), shared)
     frames = [pd.concat([*ends, *curves(name, own)]).assign(method=name) for name in maps]
-    rows = pd.concat([frame.sort_values(["image", "fraction"], kind="stable") for frame in frames])
-    return rows.reset_index(drop=True)
+    place = {float(fraction): k for k, fraction in enumerate(fractions)}
+    order = {"key": lambda c: c.map(place) if c.name == "fraction" else c, "kind": "stable"}
+    return pd.concat(
+        [f.sort_values(["image", "fraction"], **order) for f in frames], ignore_index=True
+    )
 
 
 def areas(curves: pd.DataFrame, score: str, by: Sequence[str]) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     verify.add_argument("names", nargs="*", help="default: every report of the profile")
     verify.add_argument("--profile", default="default")
     verify.add_argument("--timeout", type=float, default=3600)
-    verify.add_argument("--cache", type=Path, help="where trainings and masks are kept")
+    verify.add_argument("--part-of", type=Path, metavar="CACHE", help=argparse.SUPPRESS)
     commands.add_parser("list", help="names of the notebooks")
     return parser
 
@@ -93,7 +93,8 @@ def index(project: Project, given: argparse.Namespace) -> int:
 def verify(project: Project, given: argparse.Namespace) -> int:
     from lib.reports.verify import verify as run_verify
 
-    return run_verify(project, given.profile, given.names, timeout=given.timeout, cache=given.cache)
+    part_of = given.part_of  # how a run of several reports starts one of them
+    return run_verify(project, given.profile, given.names, timeout=given.timeout, part_of=part_of)
 
 
 def list_names(project: Project, given: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ as many reports run side by side, each in a process, as there are cores for thei
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 from collections import Counter
@@ -118,14 +117,6 @@ def _in_this_process(run: Run, old: dict[str, Any], timeout: float, cache: Path)
     return counts
 
 
-@contextlib.contextmanager
-def _process(command: list[str], running: set[subprocess.Popen]) -> Iterator[subprocess.Popen]:
-    with subprocess.Popen(command, cwd=CODE, stdout=subprocess.PIPE, text=True) as child:
-        running.add(child)
-        yield child
-    running.discard(child)
-
-
 def _side_by_side(
     work: list[tuple[Run, dict[str, Any]]], timeout: float, cache: Path
 ) -> Counter[str]:
@@ -133,13 +124,16 @@ def _side_by_side(
     running: set[subprocess.Popen] = set()
 
     def in_a_process(run: Run) -> Counter[str]:
-        options = ["--profile", run.target, "--timeout", str(timeout), "--cache", str(cache)]
+        options = ["--profile", run.target, "--timeout", str(timeout), "--part-of", str(cache)]
         command = [sys.executable, "-m", "lib.reports", "--root", str(run.project.root)]
+        command += ["verify", run.slug, *options]
         counts: Counter[str] = Counter()
-        with _process([*command, "verify", run.slug, *options], running) as child:
+        with subprocess.Popen(command, cwd=CODE, stdout=subprocess.PIPE, text=True) as child:
+            running.add(child)
             for line in child.stdout:
-                counts[line.split(maxsplit=1)[0]] += 1
+                counts[line.partition(" ")[0]] += 1
                 say(line.rstrip("\n"))
+        running.discard(child)
         if child.returncode not in (0, 1):
             say(f"CHANGED     {run.slug}  ended with exit code {child.returncode}")
             counts["CHANGED"] += 1
@@ -163,12 +157,11 @@ def verify(
     names: list[str],
     *,
     timeout: float = 3600,
-    cache: Path | None = None,
+    part_of: Path | None = None,
 ) -> int:
     """Print a line per number of the reports (all of the profile without names); 1 if any changed.
 
-    ``cache`` is the folder that the reports share, where this is one of several processes; these
-    leave the total to the process that started them.
+    ``part_of`` is the cache of the run that this process is a part of: that run prints the total.
 
     Raises:
         UsageError: there is nothing to compare with.
@@ -187,8 +180,8 @@ def verify(
         if old is None:
             raise UsageError(f"reports/{profile}/{slug}.json: missing or not a results file")
         work.append((resolve_run(project, slug, profile), old))
-    if cache:
-        counts = sum((_in_this_process(*pair, timeout, cache) for pair in work), Counter())
+    if part_of:
+        counts = sum((_in_this_process(*pair, timeout, part_of) for pair in work), Counter())
     else:
         with TemporaryDirectory(prefix="verify-") as folder:
             counts = _side_by_side(work, timeout, Path(folder))
