@@ -5,7 +5,7 @@ palette that color-blind readers can tell apart (Okabe and Ito); lines differ in
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from textwrap import wrap
 
 import matplotlib.pyplot as plt
@@ -18,6 +18,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+from lib import claims
 
 WIDTH = 6.0  # inches
 DPI, PHOTO_DPI = 200, 150  # heat maps are noise to a compressor: pages have to stay small
@@ -100,15 +102,15 @@ def show(fig: Figure, *, alt: str, caption: str, photo: bool = False, cover: boo
         raise ValueError("a figure needs alt text and a caption")
     png = io.BytesIO()
     dpi = PHOTO_DPI if photo else DPI
-    fig.savefig(png, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05)
+    raw = {"compress_level": 0}  # encoded below
+    fig.savefig(png, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05, pil_kwargs=raw)
     plt.close(fig)
-    mime, content = "image/png", png.getvalue()
-    drawn = Image.open(io.BytesIO(content)).convert("RGB")
+    drawn = Image.open(png).convert("RGB")
     if photo:
         mime, content = "image/jpeg", _encoded(drawn, "JPEG", quality=80, optimize=True)
     else:
         palette = drawn.quantize(256, dither=Image.Dither.NONE)
-        content = _encoded(palette, "PNG", optimize=True)
+        mime, content = "image/png", _encoded(palette, "PNG")
     width = round(drawn.width / dpi * CSS_PER_INCH)
     metadata = {"alt": alt, "caption": caption, "cover": cover, "width": width}
     display({mime: content}, metadata={mime: metadata}, raw=True)
@@ -216,6 +218,11 @@ def _draw(ax, picture, signed: bool) -> None:
         ax.imshow(heat(picture), cmap="magma", vmin=0, vmax=1)
 
 
+def interval(seed: int = 0) -> Callable[[pd.Series], tuple[float, float]]:
+    """For seaborn's ``errorbar``: the 95 % bootstrap interval of the mean that claims use."""
+    return lambda values: claims.bootstrap(values, seed=seed)[1]
+
+
 def curves(
     frame: pd.DataFrame,
     *,
@@ -235,9 +242,7 @@ def curves(
             frame[frame["method"] == method],
             x=x,
             y=y,
-            errorbar=None if method in CONTROLS else ("ci", 95),
-            n_boot=1000,
-            seed=seed,
+            errorbar=None if method in CONTROLS else interval(seed),
             color=color(method),
             linestyle=dash(method),
             label=label(method),
