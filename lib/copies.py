@@ -23,7 +23,7 @@ Answer = Callable[[Tensor, Tensor], Tensor]
 
 # Images of 224 x 224 per micro-batch, by device. More is not faster; less wastes the device.
 _GRADIENT_BATCH = {"cpu": 16, "cuda": 128, "mps": 32}
-_SCORE_BATCH = {"cpu": 32, "cuda": 256, "mps": 64}
+_SCORE_BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 
 
 @dataclass(frozen=True)
