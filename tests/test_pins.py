@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([0-9][A-Za-z0-9_.]*)$")
@@ -17,7 +17,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
-    "yaml": "pyyaml",
+    "ruamel": "ruamel.yaml",
     "IPython": "ipython",
     "websocket": "websocket-client",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
@@ -64,7 +64,7 @@ def test_everything_imported_is_pinned_exactly():
 
 
 def test_conda_takes_its_packages_from_the_same_pins():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = YAML(typ="safe", pure=True).load((ROOT / "environment.yml").read_text())
     pip = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert pip == [["-r requirements.txt", "-e ."]]
     conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]

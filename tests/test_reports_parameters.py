@@ -1,5 +1,6 @@
 """The parameters cell as a schema, YAML as people expect it, and errors of one line."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from reports_project import (
 )
 
 from lib.reports.overrides import parse_set, resolve_run
-from lib.reports.parameters import ParameterError, check_values, read_schema
+from lib.reports.parameters import ParameterError, check_values, describe, read_schema
 from lib.reports.project import Project, UsageError
 from lib.reports.yamlfile import read_yaml
 
@@ -30,8 +31,9 @@ sizes: list[int] = [
     1,
     2,  # each [1, 9]
 ]
+more: list[int] = [1]  # may be empty
 color: str = "#fff = white"  # a # in the text stays
-images: Literal["embedded"] | str = "embedded"  # path: a folder
+images: str = "embedded"  # path: a folder
 """
 
 
@@ -59,7 +61,7 @@ def test_schema_reads_types_defaults_and_help(schema):
         ("fill", "mean"),
         ("level", None),
         ("level", 1),
-        ("sizes", []),
+        ("more", []),
         ("sizes", [9]),
         ("images", "embedded"),
         ("images", str(HERE)),
@@ -83,14 +85,17 @@ def test_integer_given_for_a_number_becomes_one(schema):
         ("steps", 0, "0 is not in [1, 10000]"),
         ("steps", 10001, "is not in [1, 10000]"),
         ("noise", 1, "1.0 is not in [0, 1)"),
-        ("noise", float("inf"), "is not in [0, 1)"),
+        ("noise", float("inf"), "inf is too large"),
+        ("steps", 10**400, "is too large"),
+        ("sizes", [[]], "expected an integer, got []"),
         ("tail", 0.0, "is not in (0, inf)"),
         ("flag", 1, "expected true or false"),
         ("fill", "blakc", "expected one of black, mean, got 'blakc'"),
         ("level", 2, "is not in [0, 1]"),
         ("level", "x", "expected a number or null"),
+        ("sizes", [], "expected one item or more, got an empty list"),
         ("sizes", 3, "expected a list (each an integer)"),
-        ("sizes", [1, "x"], "expected a list (each an integer)"),
+        ("sizes", [1, "x"], "expected an integer, got 'x'"),
         ("sizes", [1, 10], "10 is not in [1, 9]"),
         ("images", "no/such/folder", "no file or folder 'no/such/folder'"),
         ("stepz", 3, "no such parameter; did you mean 'steps'?"),
@@ -110,11 +115,16 @@ def test_bad_values_are_named_in_one_line(schema, name, value, says):
     [
         ("steps = 3", "is not `name: type = value`"),
         ("steps: int", "is not `name: type = value`"),
-        ("steps: int = 3 + x", "not a plain value"),
+        ("steps: int = 3 + x", "the type is made of int"),
         ("steps: int = 'three'", "expected an integer"),
         ("steps: int = 0  # [1, 3]", "is not in [1, 3]"),
-        ("steps: dict = {}", "the type dict is not supported"),
-        ("steps: int = ", "line 1 of the parameters cell"),
+        ("steps: int = 3\nsteps: int = 4", "'steps: int = 4' is not `name: type = value` of a new"),
+        ("steps: list = []", "the type is made of int"),
+        ("steps: Literal[x] = 3", "the type is made of int"),
+        ("steps: int + str = 3", "the type is made of int"),
+        ("steps: int = 3\0", "null bytes"),
+        ("steps: dict = {}", "the type is made of int"),
+        ("steps: int = ", "(parameters cell, line 1)"),
     ],
 )
 def test_bad_schemas_are_refused(cell, says):
@@ -123,51 +133,180 @@ def test_bad_schemas_are_refused(cell, says):
     assert says in str(caught.value)
 
 
+TYPES = """from typing import Literal
+
+whole: int = 0
+number: float = 0.0
+flag: bool = False
+text: str = "x"
+word: str | None = None
+count: int | None = None
+side: Literal[28, 14] = 28
+either: Literal["auto"] | int | str = "auto"
+numbers: list[float] = [0.0]
+words: list[str] = ["x"]
+"""
+
+
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("name", "text", "value"),
     [
-        ("1e-3", 1e-3),
-        ("no", "no"),
-        ("on", "on"),
-        ("true", True),
-        ("010", "010"),
-        ("12:30", "12:30"),
-        ("2024-01-01", "2024-01-01"),
-        ("-.5", -0.5),
-        ("~", None),
-        ("", None),
-        ("[1, 2.5, a]", [1, 2.5, "a"]),
-        ("'1'", "1"),
+        ("whole", "-12", -12),
+        ("number", "1e-3", 1e-3),
+        ("number", "-.5", -0.5),
+        ("number", "3", 3.0),
+        ("flag", "true", True),
+        ("text", "no", "no"),
+        ("text", "2012", "2012"),
+        ("text", "010", "010"),
+        ("text", "1e5", "1e5"),
+        ("text", "12:30", "12:30"),
+        ("text", "null", "null"),
+        ("word", "null", None),
+        ("word", "~", None),
+        ("word", "", None),
+        ("word", "2024-01-01", "2024-01-01"),
+        ("count", "", None),
+        ("count", "7", 7),
+        ("side", "14", 14),
+        ("either", "auto", "auto"),
+        ("either", "5", 5),
+        ("either", "five", "five"),
+        ("numbers", "[1, 2.5, 1e3]", [1.0, 2.5, 1000.0]),
+        ("words", "[yes, 1, 'a b']", ["yes", "1", "a b"]),
     ],
 )
-def test_yaml_scalars_are_what_they_look_like(text, value):
-    read = read_yaml(text)
-    assert read == value
-    assert type(read) is type(value)
+def test_the_type_says_what_a_text_means_in_a_file_and_in_set(name, text, value):
+    schema = read_schema(TYPES, "cell", HERE)
+    for given in (read_yaml(f"{name}: {text}"), parse_set(shlex.quote(f"{name}={text}"))):
+        read = check_values(schema, given, "file", HERE)[name]
+        assert read == value
+        assert type(read) is type(value)
 
 
 @pytest.mark.parametrize(
-    "text", ["a: 1\na: 2", "a: [1", "1: 2", "a: !!python/object:x {}", "\t- x"]
+    ("name", "text"),
+    [
+        ("whole", "1_000"),
+        ("whole", "010"),
+        ("whole", "0x10"),
+        ("whole", "1.0"),
+        ("whole", "null"),
+        ("whole", "٣"),
+        ("whole", "'5'"),
+        ("number", "'0.5'"),
+        ("number", ".inf"),
+        ("number", "nan"),
+        ("number", "1:30"),
+        ("number", "9" * 400),
+        ("number", "9" * 5000),
+        ("whole", "9" * 400),
+        ("whole", "9" * 5000),
+        ("flag", "yes"),
+        ("flag", "1"),
+        ("text", ""),
+        ("side", "'14'"),
+        ("numbers", "5"),
+        ("numbers", "[1"),
+        ("numbers", "[a]"),
+        ("numbers", "[[]]"),
+        ("words", "[a, [b]]"),
+        ("words", "[&x y]"),
+        ("words", "[{a: b}]"),
+        ("words", "[" * 9000),
+    ],
+)
+def test_a_text_of_another_type_is_refused_in_a_short_line(name, text):
+    schema = read_schema(TYPES, "cell", HERE)
+    with pytest.raises(ParameterError, match=f"^SET: {name}: .{{5,400}}$"):
+        check_values(schema, parse_set(shlex.quote(f"{name}={text}")), "SET", HERE)
+
+
+def test_quoted_text_in_a_file_is_text():
+    schema = read_schema(TYPES, "cell", HERE)
+    assert check_values(schema, read_yaml("word: 'null'"), "file", HERE) == {"word": "null"}
+    with pytest.raises(ParameterError, match="whole: expected an integer, got '5'"):
+        check_values(schema, read_yaml("whole: '5'"), "file", HERE)
+
+
+def test_text_in_set_is_raw_after_the_shell_splitting():
+    raw = ["/data/photos #2", "&x y", "*x", "!x y", "a: b", "{a", "[a", "'a'", "- a", "%a", "| a"]
+    schema = read_schema(TYPES, "cell", HERE)
+    for text in raw:
+        given = check_values(schema, parse_set(f"text={shlex.quote(text)}"), "SET", HERE)
+        assert given == {"text": text}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\na: 2",
+        "a: [1",
+        "a: !!python/object:x {}",
+        "a: !!int 5",
+        "a: &x y",
+        "a: &x [1]\nb: *x",
+        "a: 1\n---\nb: 2",
+        "{a: 1}: 2",
+        "\t- x",
+        "a: \0",
+        "a: " + "[" * 9000,
+        "a: " + "x" * 100_000,
+        "a: &a [x,x,x]\n" + "\n".join(f"b{i}: &b{i} [*a,*a]" for i in range(9)),
+    ],
 )
 def test_bad_yaml_is_one_line(text):
-    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+    with pytest.raises(ValueError, match=r"^[^\n]{5,300}$"):
         read_yaml(text)
 
 
-def test_set_parses_quotes_and_lists():
-    assert parse_set("steps=50 title='two words' fills=[black,mean] x=1e-3 note='a: b'") == {
-        "steps": 50,
-        "title": "two words",
-        "fills": ["black", "mean"],
-        "x": 1e-3,
-        "note": "a: b",
-    }
-
-
-@pytest.mark.parametrize("text", ["steps", "=3", "steps=1 steps=2", "title='open", "x=[1"])
+@pytest.mark.parametrize("text", ["steps", "=3", "steps=1 steps=2", "title='open"])
 def test_bad_set_names_set(text):
     with pytest.raises(ParameterError, match=r"^SET: "):
         parse_set(text)
+
+
+def test_names_of_methods_and_fills_are_those_of_the_library():
+    """The builder knows them without PyTorch, and refuses others before a kernel starts."""
+    from lib.attribution import METHODS
+    from lib.evaluation.fills import FILLS
+
+    project, sources = Project(), {}
+    for slug in project.slugs():
+        schema = resolve_run(project, slug, "default").schema
+        sources |= {(slug, name): p for name, p in schema.items()}
+    fills = [p for (_, name), p in sources.items() if name in ("fill", "other_fills")]
+    methods = [p for p in sources.values() if "METHODS" in p.help]
+    assert len(fills) == 2
+    assert len(methods) == 9
+    for parameter, known in [(p, FILLS) for p in fills] + [(p, METHODS) for p in methods]:
+        many = isinstance(parameter.default, list)
+        for name in known:
+            assert parameter.check([name] if many else name, "file", HERE)
+        with pytest.raises(ParameterError, match=f"{', '.join(known)}.*'grad'"):
+            parameter.check(["grad"] if many else "grad", "file", HERE)
+    # a list of names is one of methods or fills, or says itself what it may hold
+    others = {name for (_, name), p in sources.items() if p.type == list[str]}
+    assert others == {"networks", "parts"}
+
+
+def test_every_number_of_a_report_has_a_range():
+    project = Project()
+    for slug in project.slugs():
+        for parameter in resolve_run(project, slug, "default").schema.values():
+            default = parameter.default
+            number = default[0] if isinstance(default, list) else default
+            if type(number) in (int, float) and "one of" not in describe(parameter.type):
+                assert parameter.range, f"{slug}: {parameter.name}"
+
+
+def test_every_file_of_parameters_belongs_to_a_report():
+    project = Project()
+    files = [p for p in (project.root / "params").rglob("*") if p.is_file()]
+    assert {p.name for p in files} <= {f"{slug}.yaml" for slug in project.slugs()}
+    for file in files:
+        slug, profile = file.stem, file.parent.name
+        assert file == project.params(profile, slug)
 
 
 def test_later_sources_win_and_go_to_their_own_folder(tmp_path):
@@ -233,8 +372,8 @@ def test_unknown_names_get_a_suggestion():
         (None, ["--params", "missing.yaml"], "missing.yaml: no such file"),
         (None, ["--profile", "smok"], "PROFILE=smok: there is no folder"),
         (b"- 1\n", [], "params/default/01-sample.yaml: expected `name: value`"),
-        (b"steps: [1\n", [], "params/default/01-sample.yaml: not valid YAML"),
-        (b"steps: 1\nsteps: 2\n", [], "'steps' is given twice"),
+        (b"steps: [1\n", [], "params/default/01-sample.yaml: cannot be read as YAML"),
+        (b"steps: 1\nsteps: 2\n", [], "line 2, column 1"),
         (b"\xff\xfe\x00", [], "params/default/01-sample.yaml: "),
     ],
 )

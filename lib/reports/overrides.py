@@ -16,9 +16,10 @@ from lib.reports.parameters import (
     check_values,
     locate,
     notebook_schema,
+    shorten,
 )
 from lib.reports.project import CUSTOM, Project
-from lib.reports.yamlfile import read_yaml
+from lib.reports.yamlfile import LARGEST, Plain, read_yaml
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -30,8 +31,9 @@ class Run:
     project: Project
     slug: str
     profile: str  # the profile whose file gives the starting values
-    params: str | None  # PARAMS as given
-    set: str | None  # SET as given
+    params: str  # PARAMS as given; empty: nothing
+    set: str  # SET as given
+    variables: dict[str, str]  # what the files took from the environment
     notebook: dict[str, Any]
     schema: dict[str, Parameter]
     parameters: dict[str, Any]  # every parameter's value
@@ -60,74 +62,70 @@ class Run:
     @property
     def command(self) -> str:
         """The make command that makes this report again."""
-        parts = ["make", self.slug]
-        if self.profile != "default":
-            parts.append(f"PROFILE={shlex.quote(self.profile)}")
-        if self.params:
-            parts.append(f"PARAMS={shlex.quote(self.params)}")
-        if self.set:
-            # make reads a lone dollar as its own, the shell the quotes
-            parts.append(f"SET={shlex.quote(self.set.replace('$', '$$'))}")
-        return " ".join(parts)
+        words = {
+            "PROFILE": self.profile if self.profile != "default" else None,
+            "PARAMS": self.params,
+            "SET": self.set,
+        }
+        # make reads a lone dollar as its own, the shell the quotes
+        given = [f"{k}={shlex.quote(v.replace('$', '$$'))}" for k, v in words.items() if v]
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
+        return " ".join([*variables, "make", self.slug, *given])
 
 
-def _read_file(path: Path, where: str) -> Any:
+def _read_file(path: str | Path, where: str) -> dict[str, Any]:
+    """The names of a YAML file, each with its text or list of texts."""
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):  # a device or a pipe may never end
+        raise ParameterError(f"{where}: no such file")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParameterError(f"{where}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ParameterError(f"{where}: cannot be read: {reason}") from None
-    try:
-        return _substitute(read_yaml(text), where)
-    except ValueError as error:
-        raise ParameterError(f"{where}: not valid YAML: {error}") from None
+        with open(path, "rb") as file:
+            values = read_yaml(file.read(4 * LARGEST).decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise ParameterError(f"{where}: cannot be read as YAML: {reason}") from None
+    if not isinstance(values, dict) and values not in (None, ""):
+        raise ParameterError(f"{where}: expected `name: value` lines, got {shorten(values)}")
+    return values or {}
 
 
-def _substitute(values: Any, where: str) -> Any:
-    """Replace a value that is exactly `${NAME}` by that environment variable."""
-    if not isinstance(values, dict):
-        return values
-    result = {}
-    for name, value in values.items():
-        match = _VARIABLE.fullmatch(value) if isinstance(value, str) else None
-        if match and match[1] not in os.environ:
+def _substitute(value: Any, where: str, variables: dict[str, str]) -> Any:
+    """Put environment variables in the place of `${NAME}`, and note them in `variables`."""
+    if isinstance(value, list):
+        return [_substitute(item, where, variables) for item in value]
+
+    def variable(match: re.Match) -> str:
+        name = match[1]
+        if not os.environ.get(name):
+            state = "empty" if name in os.environ else "not set"
             raise ParameterError(
-                f"{where}: {name}: the environment variable {match[1]} is not set; "
-                f"run: export {match[1]}=..."
+                f"{where}: the environment variable {name} is {state}; run: export {name}=..."
             )
-        result[name] = _value(os.environ[match[1]]) if match else value
-    return result
+        variables[name] = os.environ[name]
+        return variables[name]
+
+    text, found = _VARIABLE.subn(variable, value) if isinstance(value, str) else (value, 0)
+    return Plain(text) if found else value
 
 
-def _value(text: str) -> Any:
-    """One value as YAML reads it; text that looks like a mapping ("a: b") stays text."""
-    value = read_yaml(text)
-    return text if isinstance(value, dict) else value
-
-
-def parse_set(text: str) -> dict[str, Any]:
-    """Parse `steps=50 noise=0.2 title='two words' fills=[black,mean]` into values.
+def parse_set(text: str) -> dict[str, Plain]:
+    """Parse `steps=50 noise=0.2 title='two words' fills=[black,mean]` into texts.
 
     Raises:
-        ParameterError: a word without `=`, a repeated name, an open quote or bracket.
+        ParameterError: a word without `=`, a repeated name, an open quote.
     """
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ParameterError(f"SET: {text!r}: {error}") from None
-    values: dict[str, Any] = {}
+        raise ParameterError(f"SET: {shorten(text)}: {error}") from None
+    values: dict[str, Plain] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise ParameterError(f"SET: {word!r} is not name=value")
+            raise ParameterError(f"SET: {shorten(word)} is not name=value")
         if name in values:
-            raise ParameterError(f"SET: {name}: given twice")
-        try:
-            values[name] = _value(value)
-        except ValueError as error:
-            raise ParameterError(f"SET: {name}: {error}") from None
+            raise ParameterError(f"SET: {shorten(name)} is given twice")
+        values[name] = Plain(value)
     return values
 
 
@@ -137,32 +135,37 @@ def load_notebook(path: Path, where: str) -> dict[str, Any]:
         if not all(isinstance(cell["source"], (str, list)) for cell in notebook["cells"]):
             raise KeyError("source")
         return notebook
-    except FileNotFoundError:
-        raise ParameterError(f"{where}: no such notebook") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ParameterError(f"{where}: not a readable notebook") from None
 
 
 def resolve_run(
     project: Project, name: str, profile: str, params: str | None = None, set: str | None = None
 ) -> Run:
-    """Find the notebook, read its schema and check every value that is given.
+    """Find the notebook, read its schema and check every value that is used.
 
     Raises:
         UsageError: one line that names the file (or SET) and the parameter. Nothing was started.
     """
-    slug = project.resolve(name)
+    slug, params, set = project.resolve(name), params or "", set or ""
     project.check_profile(profile)
     where = f"notebooks/{slug}.ipynb"
     notebook = load_notebook(project.notebook(slug), where)
     schema = notebook_schema(notebook, where, project.root)
-    given: dict[str, Any] = {}
-    file = f"params/{profile}/{slug}.yaml"
-    given |= check_values(schema, _read_file(project.root / file, file), file, project.root)
+    file = project.params(profile, slug)
+    files = []
     if params:
-        path = Path(params).expanduser()
-        given |= check_values(schema, _read_file(path, params), params, project.root)
-    if set:
-        given |= check_values(schema, parse_set(set), "SET", project.root)
+        files.append((params, params if params.isprintable() else shorten(params)))
+    if profile != "default" or os.path.lexists(file):  # none: the notebook's own values
+        files.append((file, f"params/{profile}/{slug}.yaml"))
+    variables: dict[str, str] = {}
+    given = check_values(schema, parse_set(set), "SET", project.root)
+    for path, where in files:  # what a later source gives needs nothing from an earlier one
+        values = {
+            name: _substitute(value, f"{where}: {name}", variables)
+            for name, value in _read_file(path, where).items()
+            if name not in given
+        }
+        given |= check_values(schema, values, where, project.root)
     values = {name: given.get(name, p.default) for name, p in schema.items()}
-    return Run(project, slug, profile, params or None, set or None, notebook, schema, values, given)
+    return Run(project, slug, profile, params, set, variables, notebook, schema, values, given)

@@ -3,40 +3,51 @@
     steps: int = 25                      # steps of the path [1, 10000]
     noise: float = 0.15                  # share of the pixel range [0, 1)
     score: Literal["logit", "probability"] = "probability"   # what is attributed
-    methods: list[str] = ["gradient", "smoothgrad"]          # names in METHODS
+    methods: list[str] = ["gradient", "smoothgrad"]          # compared, from METHODS
     images: str | None = None            # path: folder of labeled photos
 
-Annotation = type, value = default, trailing comment = help. A range in square (inclusive) or round
-(exclusive) brackets, `inf` allowed, bounds the number or every number of a list. A help that starts
-with `path:`, or the type Path, says that text other than the default (or a Literal choice) names a
-file or folder that must exist; relative paths count from the project's root and reach the notebook
-absolute. Imports are allowed in the cell. Nothing is executed to read it.
+Annotation = type, value = default, trailing comment = help. Types are int, float, str, bool, None,
+Literal[...], list[...] and unions of them. A range in square (inclusive) or round (exclusive)
+brackets, `inf` allowed, bounds the number or every number of a list; a list holds something unless
+the help says that it `may be empty`. `from METHODS` admits the attribution methods' names alone. A
+help that starts with `path:` says that text other than the default names a file or folder that must
+exist; relative paths count from the project's root and reach the notebook absolute. Imports are
+allowed in the cell. Nothing is executed to read it.
+
+The type decides what a given text means: `2012` and `yes` are text where text is asked for; `null`,
+`~` and nothing at all are None where the type allows it.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import io
-import math
+import os
 import re
 import tokenize
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin
 
 from lib.reports.project import UsageError
+from lib.reports.yamlfile import Plain, read_yaml
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|inf)"
 _RANGE = re.compile(
     rf"(?P<left>[\[(])\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*(?P<right>[\])])"
 )
-_NAMES = {
-    "int": "an integer",
-    "float": "a number",
-    "str": "text",
-    "bool": "true or false",
-    "Path": "a path",
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # no path holds the first, no UTF-8 the others
+_METHODS = Path(__file__).parents[1] / "attribution" / "__init__.py"
+_SUPPORTED = "the type is made of int, float, bool, str, None, Literal and list, the value is plain"
+# type: (in words, the texts that mean such a value, that value)
+_WORDS = {
+    int: ("an integer", r"[-+]?(0|[1-9][0-9]*)", int),
+    float: ("a number", r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", float),
+    bool: ("true or false", "true|false", "true".__eq__),
+    type(None): ("null", "null|~|", lambda text: None),
+    str: ("text", "(?s).+", str),
 }
 
 
@@ -47,7 +58,7 @@ class ParameterError(UsageError):
 @dataclass(frozen=True)
 class Parameter:
     name: str
-    type: ast.expr
+    type: Any  # as in typing: int, Literal["a"], list[float], str | None
     default: Any
     help: str
 
@@ -56,107 +67,126 @@ class Parameter:
         return _RANGE.search(self.help)
 
     def names_path(self, value: Any) -> bool:
-        """Is the value the name of a file or folder (and not a keyword such as "embedded")?"""
-        choices = re.findall(r"Literal\[(.*?)\]", ast.unparse(self.type))
-        keywords = [word for inside in choices for word in ast.literal_eval(f"({inside},)")]
-        return (
-            isinstance(value, str)
-            and (self.help.startswith("path:") or "Path" in ast.unparse(self.type))
-            and value not in keywords
-            and value != self.default
-        )
+        """Is the value the name of a file or folder (and not a default such as "embedded")?"""
+        path = isinstance(value, str) and self.help.startswith("path:")
+        return path and value != self.default
 
     def check(self, value: Any, where: str, root: Path) -> Any:
-        """Return the value as its type (an integer given for a float becomes one).
+        """Return what the value, or the text given for it, means as this parameter's type.
 
         Raises:
             ParameterError: wrong type, out of range, or a path that does not exist.
         """
-        ok, value = _conform(self.type, value)
-        if not ok:
-            raise ParameterError(
-                f"{where}: {self.name}: expected {describe(self.type)}, got {value!r}"
-            )
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, (int, float)) and not isinstance(item, bool):
-                if not math.isfinite(item) or not _inside(self.range, item):
-                    allowed = self.range.group() if self.range else "a finite number"
-                    raise ParameterError(f"{where}: {self.name}: {item!r} is not in {allowed}")
-            elif self.names_path(item) and not locate(item, root).exists():
-                raise ParameterError(f"{where}: {self.name}: no file or folder {item!r}")
-        return value
+        try:
+            result = _read(self.type, value)
+            if result == [] != self.default and "may be empty" not in self.help:
+                raise ValueError("expected one item or more, got an empty list")
+            for item in result if isinstance(result, list) else [result]:
+                self._check_item(item, root)
+        except (ValueError, OverflowError) as error:
+            raise ParameterError(f"{where}: {self.name}: {error}") from None
+        return result
+
+    def _check_item(self, item: Any, root: Path) -> None:
+        if type(item) in (int, float):
+            if not abs(item) < 2**63:
+                raise ValueError(f"{shorten(item)} is too large")
+            if self.range and not _inside(self.range, item):
+                raise ValueError(f"{item!r} is not in {self.range.group()}")
+        elif isinstance(item, str) and _NO_TEXT.search(item):
+            raise ValueError(f"{shorten(item)} holds characters that no text has")
+        elif self.names_path(item) and not _readable(item, root):
+            raise ValueError(f"no file or folder {shorten(item)} that can be read")
+
+
+def shorten(value: Any) -> str:
+    """How a value of any length is shown within one line."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def locate(path: str, root: Path) -> Path:
     """The absolute path of a path-valued parameter: relative ones count from the project's root."""
-    return root / Path(path).expanduser()
+    return root / os.path.expanduser(path)
 
 
-def _inside(bounds: re.Match | None, value: float) -> bool:
-    if bounds is None:
-        return True
+def _readable(path: str, root: Path) -> bool:
+    """A file or folder; no device or pipe, whose reading may never end, and not the whole disk."""
+    found = locate(path, root)
+    kind = os.path.isfile(found) or os.path.isdir(found)
+    return path != "" and kind and os.access(found, os.R_OK) and os.path.realpath(found) != "/"
+
+
+def _inside(bounds: re.Match, value: float) -> bool:
     low, high = float(bounds["low"]), float(bounds["high"])
-    return (low <= value if bounds["left"] == "[" else low < value) and (
-        value <= high if bounds["right"] == "]" else value < high
-    )
+    above = low <= value if bounds["left"] == "[" else low < value
+    return above and (value <= high if bounds["right"] == "]" else value < high)
 
 
-def _conform(kind: ast.expr, value: Any) -> tuple[bool, Any]:
-    """(does the value have the type, the value as that type)."""
-    match kind:
-        case ast.Constant(value=None):
-            return value is None, value
-        case ast.Constant(value=str(quoted)):
-            return _conform(ast.parse(quoted, mode="eval").body, value)
-        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
-            options = [_conform(left, value), _conform(right, value)]
-            return next((o for o in options if o[0] and type(o[1]) is type(value)), None) or max(
-                options, key=lambda option: option[0]
-            )
-        case ast.Name(id="bool"):
-            return isinstance(value, bool), value
-        case ast.Name(id="int"):
-            return isinstance(value, int) and not isinstance(value, bool), value
-        case ast.Name(id="float"):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            return number, float(value) if number else value
-        case ast.Name(id="str" | "Path"):
-            return isinstance(value, str), value
-        case ast.Name(id="list"):
-            return isinstance(value, list), value
-        case ast.Subscript(value=ast.Name(id="list"), slice=inner):
-            if not isinstance(value, list):
-                return False, value
-            items = [_conform(inner, item) for item in value]
-            return all(ok for ok, _ in items), [item for _, item in items] if items else value
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
-            choices = ast.literal_eval(inner)
-            choices = choices if isinstance(choices, tuple) else (choices,)
-            return any(type(c) is type(value) and c == value for c in choices), value
-        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
-            return (True, value) if value is None else _conform(inner, value)
-    raise ValueError(ast.unparse(kind))
+def _read(kind: Any, value: Any) -> Any:
+    """Return what a `Plain` text means as this type, or any other value if it is of the type.
+
+    Raises:
+        ValueError: it is not.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, Literal):
+        for option in sorted(inner, key=lambda option: option is str):  # any word could be text
+            with contextlib.suppress(ValueError):
+                result = _read(option if origin is Union else type(option), value)
+                if origin is Union or result == option:
+                    return result
+    elif origin is list:
+        items = read_yaml(value) if isinstance(value, Plain) else value
+        if isinstance(items, list):
+            return [_read(*inner, item) for item in items]
+    elif isinstance(value, Plain):
+        _, texts, make = _WORDS[kind]
+        if re.fullmatch(texts, value):
+            return make(value)
+    elif type(value) is kind:
+        return value
+    elif kind is float and type(value) is int:
+        return float(value)
+    raise ValueError(f"expected {describe(kind)}, got {shorten(value)}")
 
 
-def describe(kind: ast.expr) -> str:
+def describe(kind: Any) -> str:
     """A type in words: `list[int] | None` is 'a list (each an integer) or null'."""
-    match kind:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Union:
+        return " or ".join(map(describe, inner))
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, inner))
+    return f"a list (each {describe(*inner)})" if origin is list else _WORDS[kind][0]
+
+
+def _type(node: ast.expr, text: Any) -> Any:
+    """The type that an annotation names; `text` is what `str` stands for.
+
+    Raises:
+        ValueError: it is none of those that a parameter may have.
+    """
+    match node:
         case ast.Constant(value=None):
-            return "null"
-        case ast.BinOp(left=left, right=right):
-            return f"{describe(left)} or {describe(right)}"
+            return type(None)
+        case ast.Name(id="int" | "float" | "bool" | "str" as name):
+            return {"int": int, "float": float, "bool": bool, "str": text}[name]
+        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
+            return Union[_type(left, text), _type(right, text)]  # noqa: UP007
         case ast.Subscript(value=ast.Name(id="list"), slice=inner):
-            return f"a list (each {describe(inner)})"
+            return list[_type(inner, text)]
         case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
-            choices = ast.literal_eval(inner)
-            return "one of " + ", ".join(
-                map(str, choices if isinstance(choices, tuple) else [choices])
-            )
-        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
-            return f"{describe(inner)} or null"
-        case ast.Name(id="list"):
-            return "a list"
-    return _NAMES.get(ast.unparse(kind), ast.unparse(kind))
+            return Literal[ast.literal_eval(inner)]
+    raise ValueError
+
+
+def method_names() -> Any:
+    """Literal[the keys of METHODS], read without importing PyTorch."""
+    for node in ast.parse(_METHODS.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METHODS":
+            return Literal[tuple(ast.literal_eval(key) for key in node.value.keys)]
+    raise LookupError("METHODS")
 
 
 def read_schema(source: str, where: str, root: Path) -> dict[str, Parameter]:
@@ -166,41 +196,35 @@ def read_schema(source: str, where: str, root: Path) -> dict[str, Parameter]:
         ParameterError: a line is not `name: type = literal`, or a default breaks its own type.
     """
     try:
-        tree = ast.parse(source)
-    except SyntaxError as error:
-        raise ParameterError(
-            f"{where}: line {error.lineno} of the parameters cell: {error.msg}"
-        ) from None
-    comments: dict[int, str] = {}
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            comments[token.start[0]] = token.string.lstrip("# ").strip()
+        tree = ast.parse(source, "parameters cell")
+    except (SyntaxError, ValueError) as error:
+        raise ParameterError(f"{where}: {error}") from None
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
     schema: dict[str, Parameter] = {}
     for node in tree.body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)) or (
-            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        ):
-            continue
-        if not (
-            isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
-        ):
-            line = ast.unparse(node).splitlines()[0]
-            raise ParameterError(f"{where}: parameters cell: {line!r} is not `name: type = value`")
-        name = node.target.id
+        match node:
+            case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
+                continue
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()) if name not in schema:
+                at = f"{where}: {name}"
+            case _:
+                line = ast.unparse(node).splitlines()[0]
+                raise ParameterError(
+                    f"{where}: parameters cell: {line!r} is not `name: type = value` of a new name"
+                )
+        lines = range(node.lineno, node.end_lineno + 1)
+        text = " ".join(comments[n] for n in lines if n in comments)
         try:
+            kind = _type(node.annotation, method_names() if "from METHODS" in text else str)
             default = ast.literal_eval(node.value)
         except ValueError:
-            raise ParameterError(f"{where}: {name}: the default is not a plain value") from None
-        text = " ".join(
-            comments[n] for n in range(node.lineno, node.end_lineno + 1) if n in comments
-        )
-        parameter = Parameter(name, node.annotation, default, text)
-        try:
-            schema[name] = Parameter(
-                name, node.annotation, parameter.check(default, where, root), text
-            )
-        except ValueError as error:
-            raise ParameterError(f"{where}: {name}: the type {error} is not supported") from None
+            raise ParameterError(f"{at}: {ast.unparse(node)!r}: {_SUPPORTED}") from None
+        default = Parameter(name, kind, default, text).check(default, where, root)
+        schema[name] = Parameter(name, kind, default, text)
     return schema
 
 
@@ -217,20 +241,17 @@ def notebook_schema(notebook: Any, where: str, root: Path) -> dict[str, Paramete
 
 
 def check_values(
-    schema: dict[str, Parameter], values: Any, where: str, root: Path
+    schema: dict[str, Parameter], values: dict[str, Any], where: str, root: Path
 ) -> dict[str, Any]:
-    """Return the values, each checked against its parameter.
+    """Return the values, or what their texts mean, each checked against its parameter.
 
     Raises:
-        ParameterError: not a mapping, an unknown name (with the nearest known one), or a bad value.
+        ParameterError: an unknown name (with the nearest known one), or a bad value.
     """
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ParameterError(f"{where}: expected `name: value` lines, got {type(values).__name__}")
     for name in values:
         if name not in schema:
-            near = difflib.get_close_matches(name, schema, 1)
+            near = difflib.get_close_matches(str(name)[:80], schema, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(schema)}"
-            raise ParameterError(f"{where}: {name}: no such parameter; {hint}")
+            shown = name if re.fullmatch(r"\w{1,80}", str(name)) else shorten(name)
+            raise ParameterError(f"{where}: {shown}: no such parameter; {hint}")
     return {name: schema[name].check(value, where, root) for name, value in values.items()}

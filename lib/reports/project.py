@@ -58,7 +58,9 @@ class Project:
         return sorted(p.stem for p in self.notebooks.glob("[0-9a-z]*.ipynb"))
 
     def profiles(self) -> list[str]:
-        return sorted(p.name for p in (self.root / "params").glob("*") if p.is_dir())
+        return sorted(
+            {"default"} | {p.name for p in (self.root / "params").glob("*") if p.is_dir()}
+        )
 
     def resolve(self, name: str) -> str:
         """The slug of a notebook, given `07-pixel-removal`, `pixel-removal` or `07`."""

@@ -1,60 +1,53 @@
-"""YAML as people expect it (the 1.2 core schema).
-
-PyYAML reads YAML 1.1, where `1e-3` is a string, `no` is False, `010` is 8 and a repeated key
-silently wins. Here a number is a number, a word is a word, and a repeated key is an error.
-"""
+"""YAML 1.2 down to its text: what a word means is for the parameter's type to say, not for YAML."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.resolver import VersionedResolver
+
+LARGEST = 32 * 1024  # characters: about a second for the parser
 
 
-class Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[dict] = {}
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the name {key!r} is not a word", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+class Plain(str):
+    """Text that stood without quotes: it may be a number, a word, null. Quoted text is a `str`."""
 
 
-for _tag, _pattern, _first in [
-    ("null", r"null|~|", "n~"),
-    ("bool", r"true|false", "tf"),
-    ("int", r"[-+]?(0|[1-9]\d*)", "-+0123456789"),
-    ("float", r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?", "-+.0123456789"),
-]:
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:" + _tag,
-        re.compile(f"^(?:{_pattern})$"),
-        list(_first) + ([""] if _tag == "null" else []),
-    )
+class _Resolver(VersionedResolver):
+    versioned_resolver: ClassVar = {}  # nothing is a number, null or a date by its looks
+
+
+class _Constructor(SafeConstructor):
+    def construct_object(self, node, deep=False):
+        if node.anchor or node.tag.rpartition(":")[2] not in ("str", "seq", "map"):
+            problem = "anchors, aliases and tags are not supported: write the value, or quote it"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        if isinstance(node, ScalarNode):
+            return node.value if node.style else Plain(node.value)
+        return super().construct_object(node, deep)
 
 
 def read_yaml(text: str) -> Any:
-    """Parse one YAML document.
+    """Parse one YAML document into dicts, lists, `Plain` and `str`; nothing at all is None.
 
     Raises:
-        ValueError: the text is not YAML, or repeats a key; the message is one line.
+        ValueError: not one YAML document, a name given twice, too long or too deep; in one line.
     """
+    if len(text) > LARGEST:
+        raise ValueError(f"longer than {LARGEST} characters")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Resolver, yaml.Constructor = _Resolver, _Constructor
     try:
-        return yaml.load(text, Loader)  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
+        return yaml.load(text)
+    except MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise ValueError(f"{error.problem or error.context}{where}") from None
-    except (yaml.YAMLError, ValueError) as error:
+        where = f"line {mark.line + 1}, column {mark.column + 1}"
+        raise ValueError(f"{error.problem[:200]} ({where})") from None
+    except YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("too many brackets inside one another") from None
