@@ -1,19 +1,25 @@
 """The parameters cell as a schema, YAML as people expect it, and errors of one line."""
 
+import json
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from reports_project import (
     built_project,
     copy_of_built,
+    environment,
     make_project,
     reports,
     state,
     write_notebook,
 )
 
-from lib.reports.overrides import parse_set, resolve_run
+from lib.reports.overrides import Run, parse_set, resolve_run
 from lib.reports.parameters import ParameterError, check_values, describe, read_schema
 from lib.reports.project import Project, UsageError
 from lib.reports.yamlfile import read_yaml
@@ -115,15 +121,15 @@ def test_bad_values_are_named_in_one_line(schema, name, value, says):
     [
         ("steps = 3", "is not `name: type = value`"),
         ("steps: int", "is not `name: type = value`"),
-        ("steps: int = 3 + x", "the type is made of int"),
+        ("steps: int = 3 + x", "of a known type and a plain value"),
         ("steps: int = 'three'", "expected an integer"),
         ("steps: int = 0  # [1, 3]", "is not in [1, 3]"),
-        ("steps: int = 3\nsteps: int = 4", "'steps: int = 4' is not `name: type = value` of a new"),
-        ("steps: list = []", "the type is made of int"),
-        ("steps: Literal[x] = 3", "the type is made of int"),
-        ("steps: int + str = 3", "the type is made of int"),
+        ("steps: int = 3\nsteps: int = 4", "steps: declared twice"),
+        ("steps: list = []", "of a known type and a plain value"),
+        ("steps: Literal[x] = 3", "of a known type and a plain value"),
+        ("steps: int + str = 3", "of a known type and a plain value"),
         ("steps: int = 3\0", "null bytes"),
-        ("steps: dict = {}", "the type is made of int"),
+        ("steps: dict = {}", "of a known type and a plain value"),
         ("steps: int = ", "(parameters cell, line 1)"),
     ],
 )
@@ -161,7 +167,6 @@ words: list[str] = ["x"]
         ("text", "010", "010"),
         ("text", "1e5", "1e5"),
         ("text", "12:30", "12:30"),
-        ("text", "null", "null"),
         ("word", "null", None),
         ("word", "~", None),
         ("word", "", None),
@@ -205,12 +210,20 @@ def test_the_type_says_what_a_text_means_in_a_file_and_in_set(name, text, value)
         ("flag", "yes"),
         ("flag", "1"),
         ("text", ""),
+        ("text", "null"),
+        ("text", "~"),
         ("side", "'14'"),
         ("numbers", "5"),
         ("numbers", "[1"),
         ("numbers", "[a]"),
         ("numbers", "[[]]"),
         ("words", "[a, [b]]"),
+        ("words", "[a, b, a]"),
+        ("words", "[a] # [b]"),
+        ("words", "[a], [b]"),
+        ("words", "a, b"),
+        ("words", "a: b"),
+        ("words", ""),
         ("words", "[&x y]"),
         ("words", "[{a: b}]"),
         ("words", "[" * 9000),
@@ -369,6 +382,10 @@ def test_unknown_names_get_a_suggestion():
         (None, ["--set", "steps=ten"], "SET: steps: expected an integer"),
         (None, ["--set", "noise=1"], "SET: noise: 1.0 is not in [0, 1)"),
         (None, ["--set", "images=/no/where"], "SET: images: no file or folder"),
+        (None, ["--set", "images=/"], "SET: images: no file or folder '/' that can be read"),
+        (None, ["--set", f"steps={'9' * 400}"], "SET: steps: 9999"),
+        (None, ["--set", f"names={'[' * 9000}"], "SET: names: too many brackets"),
+        (None, ["--params", "/dev/zero"], "/dev/zero: no such file"),
         (None, ["--params", "missing.yaml"], "missing.yaml: no such file"),
         (None, ["--profile", "smok"], "PROFILE=smok: there is no folder"),
         (b"- 1\n", [], "params/default/01-sample.yaml: expected `name: value`"),
@@ -399,3 +416,122 @@ def test_every_name_is_checked_before_the_first_kernel(tmp_path):
     assert done.returncode == 2
     assert "02-quick.ipynb: not a readable notebook" in done.stderr
     assert state(root) == state(built_project())
+
+
+def test_a_variable_is_raw_text_in_a_value_or_a_list_and_is_named_when_it_is_missing(
+    tmp_path, monkeypatch
+):
+    root = make_project(tmp_path / "project")
+    photos = tmp_path / "photos #2"
+    photos.mkdir()
+    (root / "params/default/01-sample.yaml").write_text(
+        'images: "${SAMPLE_HOME}/photos #2"\nnames: [a, "${SAMPLE_NAME}"]\nsteps: ${SAMPLE_STEPS}\n'
+    )
+    monkeypatch.setenv("SAMPLE_HOME", str(tmp_path))
+    monkeypatch.setenv("SAMPLE_NAME", "&x: y # $z")
+    monkeypatch.setenv("SAMPLE_STEPS", "")
+    where = "params/default/01-sample.yaml: steps: the environment variable SAMPLE_STEPS is"
+    with pytest.raises(ParameterError, match=f"{where} empty"):
+        resolve_run(Project(root), "01-sample", "default")
+    monkeypatch.delenv("SAMPLE_STEPS")
+    with pytest.raises(ParameterError, match=f"{where} not set"):
+        resolve_run(Project(root), "01-sample", "default")
+    # what SET gives needs no variable
+    run = resolve_run(Project(root), "01-sample", "default", None, "steps=7")
+    assert run.parameters["steps"] == 7
+    assert run.parameters["images"] == str(photos)
+    assert run.parameters["names"] == ["a", "&x: y # $z"]
+    assert run.command == (
+        f"SAMPLE_HOME={tmp_path} SAMPLE_NAME='&x: y # $z' make 01-sample SET=steps=7"
+    )
+
+
+def test_without_a_file_the_profile_default_is_the_notebook(tmp_path):
+    root = make_project(tmp_path)
+    shutil.rmtree(root / "params")
+    assert Project(root).profiles() == ["default"]
+    run = resolve_run(Project(root), "01-sample", "default")
+    assert (run.parameters["steps"], run.given, run.changed) == (4, {}, [])
+    (root / "params/smoke").mkdir(parents=True)
+    with pytest.raises(ParameterError, match=r"params/smoke/01-sample.yaml: no such file"):
+        resolve_run(Project(root), "01-sample", "smoke")
+
+
+@pytest.mark.parametrize(
+    "make_it",
+    [
+        lambda path: path.mkdir(),
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path),
+        lambda path: path.write_bytes(b"# \n" * 10_000_000),
+        lambda path: path.write_bytes(b"\xff\xfea"),
+        lambda path: path.write_text("steps: " + "9" * 400),
+        lambda path: path.write_text("null"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text("? [steps]\n: 3"),
+        lambda path: path.write_text('"ste\\nps": 3'),
+    ],
+)
+def test_a_file_that_holds_no_parameters_is_named_in_one_line(tmp_path, make_it):
+    make_it(tmp_path / "bad.yaml")
+    with pytest.raises(ParameterError, match=rf"^{tmp_path}/bad.yaml: [^\n]{{5,300}}$"):
+        resolve_run(Project(built_project()), "01-sample", "default", str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.parametrize("path", ["~nouser/x", "/" + "x" * 5000, "x/\udcff", "new\nline"])
+def test_a_name_that_is_no_file_is_refused_in_one_line(path):
+    project = Project(built_project())
+    with pytest.raises(ParameterError, match=r"^SET: images: [^\n]{5,300}$"):
+        resolve_run(project, "01-sample", "default", None, f"images='{path}'")
+    with pytest.raises(ParameterError, match=r"^[^\n]{5,6000}: no such file$"):
+        resolve_run(project, "01-sample", "default", path)
+
+
+def test_a_path_is_a_file_or_a_folder_but_not_the_whole_disk(schema, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "disk").symlink_to("/")
+    bad = ["", "/", "//", "/..", "/dev/zero", "a\0b", "\ud800"]
+    for path in [*bad, str(tmp_path / "pipe"), str(tmp_path / "disk"), str(tmp_path / "none")]:
+        with pytest.raises(ParameterError, match=r"^x: images: [^\n]{5,300}$"):
+            check_values(schema, {"images": path}, "x", HERE)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(b"\xef\xbb\xbfsteps: 7\r\n")
+    run = resolve_run(Project(built_project()), "01-sample", "default", str(tmp_path / "mine.yaml"))
+    assert run.given["steps"] == 7
+
+
+def test_a_file_of_default_that_belongs_to_no_notebook_is_named(tmp_path):
+    root = make_project(tmp_path)
+    (root / "params/default/01-sample.yaml").rename(root / "params/default/sample.yaml")
+    with pytest.raises(ParameterError, match=r"params/default/sample.yaml: there is no such"):
+        resolve_run(Project(root), "01-sample", "default")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/data/photos #2", "it's", 'a"b', "$HOME $$x ${X} $(X)", "`x`; y", "a\\ b\\", "100% *", "ü\n"],
+)
+def test_the_command_of_a_report_reaches_the_builder_as_it_was_given(tmp_path, text):
+    """Through the shell and make, in each of the three ways to give a value."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/01-sample.ipynb").touch()
+    shutil.copy(HERE.parent / "Makefile", tmp_path)
+    spy = tmp_path / "spy"
+    spy.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\n"
+        "print(json.dumps([sys.argv[1:], os.environ['SAMPLE']]))\n"
+    )
+    spy.chmod(0o755)
+    run = Run(Project(tmp_path), "01-sample", "smoke", text, text, {"SAMPLE": text}, {}, {}, {}, {})
+    done = subprocess.run(
+        ["sh", "-c", f"{run.command} PYTHON={spy}"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    arguments, variable = json.loads(done.stdout)
+    assert variable == text
+    assert arguments[arguments.index("--profile") + 1] == "smoke"
+    assert arguments[arguments.index("--params") + 1] == text
+    assert arguments[arguments.index("--set") + 1] == text

@@ -10,14 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.reports.parameters import (
-    Parameter,
-    ParameterError,
-    check_values,
-    locate,
-    notebook_schema,
-    shorten,
-)
+from lib.reports.parameters import Parameter, ParameterError, check_values, notebook_schema, shorten
 from lib.reports.project import CUSTOM, Project
 from lib.reports.yamlfile import LARGEST, Plain, read_yaml
 
@@ -47,13 +40,8 @@ class Run:
     @property
     def injected(self) -> dict[str, Any]:
         """What the kernel gets: the values given, paths absolute (its cwd is notebooks/)."""
-
-        def absolute(parameter: Parameter, value: Any) -> Any:
-            if isinstance(value, list):
-                return [absolute(parameter, item) for item in value]
-            return str(locate(value, self.project.root)) if parameter.names_path(value) else value
-
-        return {name: absolute(self.schema[name], value) for name, value in self.given.items()}
+        root = self.project.root
+        return {name: self.schema[name].absolute(value, root) for name, value in self.given.items()}
 
     @property
     def changed(self) -> list[str]:
@@ -62,15 +50,12 @@ class Run:
     @property
     def command(self) -> str:
         """The make command that makes this report again."""
-        words = {
-            "PROFILE": self.profile if self.profile != "default" else None,
-            "PARAMS": self.params,
-            "SET": self.set,
-        }
-        # make reads a lone dollar as its own, the shell the quotes
-        given = [f"{k}={shlex.quote(v.replace('$', '$$'))}" for k, v in words.items() if v]
-        variables = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
-        return " ".join([*variables, "make", self.slug, *given])
+        profile = "" if self.profile == "default" else self.profile
+        given = {"PROFILE": profile, "PARAMS": self.params, "SET": self.set}
+        words = [f"{name}={shlex.quote(text)}" for name, text in self.variables.items()]
+        words += ["make", self.slug]  # it reads a lone dollar as its own, the shell the quotes
+        words += [f"{k}={shlex.quote(v.replace('$', '$$'))}" for k, v in given.items() if v]
+        return " ".join(words)
 
 
 def _read_file(path: str | Path, where: str) -> dict[str, Any]:
@@ -94,18 +79,15 @@ def _substitute(value: Any, where: str, variables: dict[str, str]) -> Any:
     if isinstance(value, list):
         return [_substitute(item, where, variables) for item in value]
 
-    def variable(match: re.Match) -> str:
-        name = match[1]
+    if not isinstance(value, str) or not _VARIABLE.search(value):
+        return value
+    for name in _VARIABLE.findall(value):
         if not os.environ.get(name):
             state = "empty" if name in os.environ else "not set"
-            raise ParameterError(
-                f"{where}: the environment variable {name} is {state}; run: export {name}=..."
-            )
+            hint = f"the environment variable {name} is {state}; run: export {name}=..."
+            raise ParameterError(f"{where}: {hint}")
         variables[name] = os.environ[name]
-        return variables[name]
-
-    text, found = _VARIABLE.subn(variable, value) if isinstance(value, str) else (value, 0)
-    return Plain(text) if found else value
+    return Plain(_VARIABLE.sub(lambda match: variables[match[1]], value))
 
 
 def parse_set(text: str) -> dict[str, Plain]:
@@ -153,11 +135,13 @@ def resolve_run(
     notebook = load_notebook(project.notebook(slug), where)
     schema = notebook_schema(notebook, where, project.root)
     file = project.params(profile, slug)
-    files = []
-    if params:
-        files.append((params, params if params.isprintable() else shorten(params)))
-    if profile != "default" or os.path.lexists(file):  # none: the notebook's own values
+    files = [(params, params if params.isprintable() else shorten(params))] if params else []
+    if profile != "default" or os.path.lexists(file):
         files.append((file, f"params/{profile}/{slug}.yaml"))
+    else:  # the notebook's own values, but not because of a misspelled name
+        known = {f"{slug}.yaml" for slug in project.slugs()}
+        for stray in sorted({path.name for path in file.parent.glob("[!.]*")} - known):
+            raise ParameterError(f"params/default/{stray}: there is no such notebook")
     variables: dict[str, str] = {}
     given = check_values(schema, parse_set(set), "SET", project.root)
     for path, where in files:  # what a later source gives needs nothing from an earlier one

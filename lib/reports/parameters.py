@@ -6,16 +6,15 @@
     methods: list[str] = ["gradient", "smoothgrad"]          # compared, from METHODS
     images: str | None = None            # path: folder of labeled photos
 
-Annotation = type, value = default, trailing comment = help. Types are int, float, str, bool, None,
-Literal[...], list[...] and unions of them. A range in square (inclusive) or round (exclusive)
-brackets, `inf` allowed, bounds the number or every number of a list; a list holds something unless
-the help says that it `may be empty`. `from METHODS` admits the attribution methods' names alone. A
-help that starts with `path:` says that text other than the default names a file or folder that must
-exist; relative paths count from the project's root and reach the notebook absolute. Imports are
-allowed in the cell. Nothing is executed to read it.
+Annotation = type (int, float, str, bool, None, Literal[...], list[...] and unions of them), value =
+default, trailing comment = help. A range in square (inclusive) or round (exclusive) brackets, `inf`
+allowed, bounds the number or every number of a list. A list holds something unless the help says
+that it `may be empty`. `from METHODS` admits the attribution methods' names alone. `path:` in front
+says that text other than the default names a file or folder that must exist; relative paths count
+from the project's root and reach the notebook absolute. Nothing is executed to read the cell.
 
-The type decides what a given text means: `2012` and `yes` are text where text is asked for; `null`,
-`~` and nothing at all are None where the type allows it.
+The type decides what a given text means: `2012` and `yes` are text where text is asked for. `null`,
+`~` and nothing at all are None, and refused where that is not allowed; a file may quote them.
 """
 
 from __future__ import annotations
@@ -34,20 +33,17 @@ from typing import Any, Literal, Union, get_args, get_origin
 from lib.reports.project import UsageError
 from lib.reports.yamlfile import Plain, read_yaml
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|inf)"
-_RANGE = re.compile(
-    rf"(?P<left>[\[(])\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*(?P<right>[\])])"
-)
+_NUMBER = r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|inf))"
+_RANGE = re.compile(rf"([\[(])\s*{_NUMBER}\s*,\s*{_NUMBER}\s*([\])])")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # no path holds the first, no UTF-8 the others
 _METHODS = Path(__file__).parents[1] / "attribution" / "__init__.py"
-_SUPPORTED = "the type is made of int, float, bool, str, None, Literal and list, the value is plain"
 # type: (in words, the texts that mean such a value, that value)
 _WORDS = {
     int: ("an integer", r"[-+]?(0|[1-9][0-9]*)", int),
     float: ("a number", r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", float),
     bool: ("true or false", "true|false", "true".__eq__),
     type(None): ("null", "null|~|", lambda text: None),
-    str: ("text", "(?s).+", str),
+    str: ("text", r"(?s)(?!(null|~|)\Z).*", str),
 }
 
 
@@ -71,6 +67,12 @@ class Parameter:
         path = isinstance(value, str) and self.help.startswith("path:")
         return path and value != self.default
 
+    def absolute(self, value: Any, root: Path) -> Any:
+        """The value with absolute paths."""
+        if isinstance(value, list):
+            return [self.absolute(item, root) for item in value]
+        return str(locate(value, root)) if self.names_path(value) else value
+
     def check(self, value: Any, where: str, root: Path) -> Any:
         """Return what the value, or the text given for it, means as this parameter's type.
 
@@ -81,8 +83,11 @@ class Parameter:
             result = _read(self.type, value)
             if result == [] != self.default and "may be empty" not in self.help:
                 raise ValueError("expected one item or more, got an empty list")
-            for item in result if isinstance(result, list) else [result]:
+            items = result if isinstance(result, list) else [result]
+            for item in items:
                 self._check_item(item, root)
+                if isinstance(item, str) and items.count(item) > 1:
+                    raise ValueError(f"{shorten(item)} is given twice")
         except (ValueError, OverflowError) as error:
             raise ParameterError(f"{where}: {self.name}: {error}") from None
         return result
@@ -102,7 +107,7 @@ class Parameter:
 def shorten(value: Any) -> str:
     """How a value of any length is shown within one line."""
     text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text[:200] + "..." * (len(text) > 200)
 
 
 def locate(path: str, root: Path) -> Path:
@@ -118,17 +123,13 @@ def _readable(path: str, root: Path) -> bool:
 
 
 def _inside(bounds: re.Match, value: float) -> bool:
-    low, high = float(bounds["low"]), float(bounds["high"])
-    above = low <= value if bounds["left"] == "[" else low < value
-    return above and (value <= high if bounds["right"] == "]" else value < high)
+    low, high = float(bounds[2]), float(bounds[3])
+    above = low <= value if bounds[1] == "[" else low < value
+    return above and (value <= high if bounds[4] == "]" else value < high)
 
 
 def _read(kind: Any, value: Any) -> Any:
-    """Return what a `Plain` text means as this type, or any other value if it is of the type.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """What a `Plain` text means as this type, or any other value of it; ValueError if nothing."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, Literal):
         for option in sorted(inner, key=lambda option: option is str):  # any word could be text
@@ -137,9 +138,10 @@ def _read(kind: Any, value: Any) -> Any:
                 if origin is Union or result == option:
                     return result
     elif origin is list:
-        items = read_yaml(value) if isinstance(value, Plain) else value
-        if isinstance(items, list):
-            return [_read(*inner, item) for item in items]
+        # one list and nothing behind it, not even a comment
+        lists = read_yaml(f"[{value}]") if isinstance(value, Plain) else [value]
+        if len(lists) == 1 and isinstance(lists[0], list):
+            return [_read(*inner, item) for item in lists[0]]
     elif isinstance(value, Plain):
         _, texts, make = _WORDS[kind]
         if re.fullmatch(texts, value):
@@ -162,11 +164,7 @@ def describe(kind: Any) -> str:
 
 
 def _type(node: ast.expr, text: Any) -> Any:
-    """The type that an annotation names; `text` is what `str` stands for.
-
-    Raises:
-        ValueError: it is none of those that a parameter may have.
-    """
+    """The type that an annotation names, `text` for `str`; ValueError if none may have it."""
     match node:
         case ast.Constant(value=None):
             return type(None)
@@ -209,20 +207,17 @@ def read_schema(source: str, where: str, root: Path) -> dict[str, Parameter]:
         match node:
             case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
                 continue
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()) if name not in schema:
-                at = f"{where}: {name}"
-            case _:
-                line = ast.unparse(node).splitlines()[0]
-                raise ParameterError(
-                    f"{where}: parameters cell: {line!r} is not `name: type = value` of a new name"
-                )
         lines = range(node.lineno, node.end_lineno + 1)
         text = " ".join(comments[n] for n in lines if n in comments)
         try:
+            name = node.target.id
             kind = _type(node.annotation, method_names() if "from METHODS" in text else str)
             default = ast.literal_eval(node.value)
-        except ValueError:
-            raise ParameterError(f"{at}: {ast.unparse(node)!r}: {_SUPPORTED}") from None
+        except (AttributeError, TypeError, ValueError):
+            shown = f"{shorten(ast.unparse(node))} is not `name: type = value`"
+            raise ParameterError(f"{where}: {shown} of a known type and a plain value") from None
+        if name in schema:
+            raise ParameterError(f"{where}: {name}: declared twice")
         default = Parameter(name, kind, default, text).check(default, where, root)
         schema[name] = Parameter(name, kind, default, text)
     return schema
