@@ -18,7 +18,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CHOSEN = [
     path for path in NOTEBOOKS if os.environ.get("SMOKE", path.stem) in (path.stem, path.stem[3:])
 ]
-PROFILES = ("smoke", "default", "imagenet")
+PROFILES = ("smoke", "imagenet")
 
 NBVAL = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"]
 NBVAL += ["-p", "no:cacheprovider", "--nbval-cell-timeout", "600"]

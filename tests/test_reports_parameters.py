@@ -525,7 +525,7 @@ def test_the_command_of_a_report_reaches_the_builder_as_it_was_given(tmp_path, t
         "print(json.dumps([sys.argv[1:], os.environ['SAMPLE']]))\n"
     )
     spy.chmod(0o755)
-    run = Run(Project(tmp_path), "01-sample", "smoke", text, text, {"SAMPLE": text}, {}, {}, {}, {})
+    run = Run(Project(tmp_path), "01-sample", "smoke", text, text, {}, {}, {}, {}, {"SAMPLE": text})
     done = subprocess.run(
         ["sh", "-c", f"{run.command} PYTHON={spy}"],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60,

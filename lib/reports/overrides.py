@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ class Run:
     project: Project
     slug: str
     profile: str  # the profile whose file gives the starting values
-    params: str  # PARAMS as given; empty: nothing
-    set: str  # SET as given
-    variables: dict[str, str]  # what the files took from the environment
+    params: str | None  # PARAMS as given
+    set: str | None  # SET as given
     notebook: dict[str, Any]
     schema: dict[str, Parameter]
     parameters: dict[str, Any]  # every parameter's value
     given: dict[str, Any]  # those that a file or SET names: what papermill injects
+    variables: dict[str, str] = field(default_factory=dict)  # what files took from the environment
 
     @property
     def target(self) -> str:
@@ -152,4 +152,4 @@ def resolve_run(
         }
         given |= check_values(schema, values, where, project.root)
     values = {name: given.get(name, p.default) for name, p in schema.items()}
-    return Run(project, slug, profile, params, set, variables, notebook, schema, values, given)
+    return Run(project, slug, profile, params, set, notebook, schema, values, given, variables)
