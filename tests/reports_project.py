@@ -73,7 +73,7 @@ from lib.reports import Report
 def found(verdict, estimate, low, high):
     return SimpleNamespace(
         verdict=verdict, estimate=estimate, interval=(low, high), n=20, unit="units",
-        rule="Supported if the interval lies below 0.5.",
+        rule="Supported if the interval lies below 0.5.", threshold=0.5,
     )
 %% markdown
 ## The formula
@@ -158,9 +158,9 @@ from types import SimpleNamespace
 from lib.reports import Report
 
 report = Report("02-quick")
-report.metric("steps", steps)
+report.metric("steps", steps, varies="exact")
 facts = {"verdict": "supported", "estimate": 1.0, "interval": (1.0, 1.0), "n": 1}
-report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal."))
+report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal.", threshold=0.0))
 report.verdicts()
 """
 
