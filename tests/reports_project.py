@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lib.reports.pair import sealed
+
 LEDGER = """id,report,source,claim,measure
 SA-1,01-sample,A document (2020),Sine is below one half on average.,Mean of a sine over draws.
 SA-2,01-sample,A document (2020),The cosine is larger than the sine.,Paired difference.
@@ -276,6 +278,16 @@ def built_project() -> Path:
 def copy_of_built(folder: Path) -> Path:
     """A copy of the built project that a test may change."""
     return Path(shutil.copytree(built_project(), folder / "project"))
+
+
+def forge(root: Path, slug: str, change, html=None) -> None:
+    """Change a report's results (and page) and seal the pair again, as the builder would."""
+    path, page = (root / "reports/default" / f"{slug}.{kind}" for kind in ("json", "html"))
+    results = json.loads(path.read_text(encoding="utf-8"))
+    change(results)
+    if html:
+        page.write_text(html(page.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(sealed(results, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def state(root: Path) -> dict[str, bytes]:
