@@ -63,9 +63,14 @@ def test_trained_numbers_agree_through_either_interval():
 
 
 def test_an_interval_that_is_ten_times_as_wide_is_another_measurement():
-    assert overlap(0.5, (0.0, 0.9), 0.8, (0.7, 0.8))
+    assert overlap(0.5, (0.0, 0.9), 0.8, (0.7, 0.8))  # nine times
     assert not overlap(0.5, (-9, 9), 0.8, (0.7, 0.9))
     assert not overlap(0.8, (0.7, 0.9), 0.8, (-9, 9))
+
+
+def test_an_interval_that_does_not_hold_its_own_estimate_says_nothing():
+    assert not overlap(1e9, (0.4, 0.6), 0.5, (0.4, 0.6))
+    assert not overlap(0.5, (0.6, 0.4), 0.5, (0.4, 0.6))
 
 
 def test_the_edge_is_a_tenth_of_the_width():
@@ -201,7 +206,8 @@ def test_a_verdict_may_turn_on_the_edge_and_nowhere_else(trained):
     new["claims"][0] |= {"verdict": "inconclusive", "interval": [-0.1, 1.0]}
     assert lines(old, new, "WALL-CLOCK") == [("EDGE", "SA-1.verdict")]
     far = {"verdict": "inconclusive", "interval": [-0.3, 1.0]}
-    old["claims"][0]["interval"], new["claims"][0] = [0.3, 1.0], new["claims"][0] | far
+    old["claims"][0]["interval"] = [0.3, 1.0]
+    new["claims"][0] |= far
     assert lines(old, new, "WALL-CLOCK") == [("CHANGED", "SA-1.verdict")]
     near_zero = {"verdict": "contradicted", "interval": [-0.9, -0.01], "estimate": -0.4}
     new["claims"][0] |= near_zero  # from one side to the other is no edge

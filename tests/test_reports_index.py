@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import struct
 import zlib
@@ -173,6 +174,11 @@ def a_link_loop(folder):
     (folder / "02-quick.html").symlink_to("02-quick.html")
 
 
+def a_pipe(folder):
+    (folder / "02-quick.json").unlink()
+    os.mkfifo(folder / "02-quick.json")
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -185,6 +191,7 @@ def a_link_loop(folder):
         deep_brackets,
         a_folder,
         a_link_loop,
+        a_pipe,
     ],
 )
 def test_one_bad_file_spoils_one_card(tmp_path, spoil):

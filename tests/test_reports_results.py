@@ -155,6 +155,8 @@ def test_a_tolerance_goes_with_what_varies(report, facts, says):
 def test_a_trained_metric_has_an_interval_that_holds_it(report, facts, says):
     with pytest.raises(ValueError, match=says):
         report.metric("auc", 0.25, **facts)
+    with pytest.raises(ValueError, match="not in its interval"):
+        report.claim("PR-1", finding(estimate=0.8), varies="trained")
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,13 @@ def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     yield from _same(f"{id}.", old, new, {"verdict", "n", "threshold"} | numbers)
     few = new["n_within"] if measured else 0
     yield _number(f"{id}.n", old["n"], new["n"], abs(new["n"] - old["n"]) <= few)
+    same = near(old["threshold"], new["threshold"], {"varies": "frozen"})
+    yield _number(f"{id}.threshold", old["threshold"], new["threshold"], same)
     if new["wall_clock"]:
         both = [f"{claim['verdict']}, {markup.number(claim['estimate'])}" for claim in (old, new)]
         yield "WALL-CLOCK", id, " -> ".join(both)
         return
     yield _verdict(old, new)
-    same = near(old["threshold"], new["threshold"], {"varies": "frozen"})
-    yield _number(f"{id}.threshold", old["threshold"], new["threshold"], same)
     if not measured:
         return
     before, after, ends = old["estimate"], new["estimate"], (old["interval"], new["interval"])

@@ -43,7 +43,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
 def read_results(path: Path) -> dict[str, Any] | None:
     """A report's results, or None if the file is missing or not one."""
     try:
-        return _parsed(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError):
         return None
 

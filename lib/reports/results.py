@@ -25,7 +25,7 @@ from typing import Any
 
 from lib.reports import markup
 from lib.reports.ledger import claims_of
-from lib.reports.tolerance import tolerance
+from lib.reports.tolerance import holds, tolerance
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
 
@@ -138,6 +138,8 @@ class Report:
             low, high = (_finite(end, f"{id}: interval") for end in finding.interval)
             if low > high:
                 raise ValueError(f"{id}: the interval [{low}, {high}] is reversed")
+            if varies == "trained" and not holds((low, high), estimate):
+                raise ValueError(f"{id}: {estimate} is not in its interval [{low}, {high}]")
         compared = tolerance(id, varies, within)
         if varies not in ("count", "trained") and n_within:
             raise ValueError(f"{id}: varies={varies!r} takes no n_within=")
@@ -197,8 +199,7 @@ class Report:
             raise ValueError(f"{name}: interval=(low, high) and varies='trained' go together")
         if interval is not None:
             low, high = (_finite(end, f"{name}: interval") for end in interval)
-            slack = 1e-9 * abs(number)  # a mean of equal values, summed in two orders
-            if not low - slack <= number <= high + slack:
+            if not holds((low, high), number):
                 raise ValueError(f"{name}: {number} is not in its interval [{low}, {high}]")
             compared["interval"] = [low, high]
         if wall_clock:

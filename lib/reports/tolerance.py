@@ -56,19 +56,26 @@ def near(old: float, new: float, rule: dict[str, Any]) -> bool:
     raise ValueError(f"{rule['varies']!r} numbers are not compared by their distance")
 
 
+def holds(interval: tuple[float, float], value: float) -> bool:
+    """Does a value lie in its own interval? A mean of equal values may round beside it."""
+    slack = 1e-9 * abs(value)
+    return interval[0] - slack <= value <= interval[1] + slack
+
+
 def overlap(
     old: float, old_interval: tuple[float, float], new: float, new_interval: tuple[float, float]
 ) -> bool:
     """Do two estimates agree through their intervals?
 
-    An interval more than ten times as wide as the other says that something else was measured.
+    An interval more than ten times as wide as the other says that something else was measured, and
+    one that does not hold its own estimate says nothing.
     """
     narrow, wide = sorted(high - low for low, high in (old_interval, new_interval))
     no_spread = narrow <= 1e-9 * max(abs(old), abs(new))  # all draws alike, but for rounding
-    if not no_spread and wide > WIDER * narrow:
+    if not holds(old_interval, old) or (wide > WIDER * narrow and not no_spread):
         return False
-    inside = (old_interval[0] <= new <= old_interval[1], new_interval[0] <= old <= new_interval[1])
-    return any(inside) or near(old, new, {"varies": "frozen"})
+    inside = holds(old_interval, new) or holds(new_interval, old)
+    return inside or near(old, new, {"varies": "frozen"})
 
 
 def on_the_edge(interval: tuple[float, float], threshold: float) -> bool:

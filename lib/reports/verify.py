@@ -114,7 +114,9 @@ def _lines(run: Run, old: dict[str, Any] | None, *again: Any) -> Iterator[Line]:
         if not problem:
             page = run.project.html(run.target, run.slug).read_text(encoding="utf-8")
             index = run.project.folder(run.target) / "index.html"
-            yield from shown(old, page, index.read_text(encoding="utf-8") if index.exists() else "")
+            yield from shown(
+                old, page, index.read_text(encoding="utf-8") if index.is_file() else ""
+            )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise NotCompared(f"{file} is not as results are written today: {reason}") from None
@@ -175,10 +177,9 @@ def verify(
         return _part(*work[0], timeout, part_of)
     if not any(project.json(profile, slug).exists() for slug in slugs):
         raise UsageError(f"reports/{profile}: there is no report to verify; run: make reports")
-    counts: Counter[str] = Counter()
+    counts = Counter(FAILED=len(slugs) - len(known))
     for slug in sorted(set(slugs) - set(known)):
-        counts["FAILED"] += 1
-        say(f"{'FAILED':10}  {slug}  its notebook is missing\n{slug}  {_tally(counts, 'PASS')}")
+        say(f"{'FAILED':10}  {slug}  its notebook is missing\n{slug}  0 pass, 1 failed")
     with build_folder(project, "verify") as folder:
         (folder / "cache").mkdir()
         counts += _side_by_side(work, every, timeout, folder)
