@@ -69,8 +69,8 @@ test: $(SET_UP) ## run every test, and check style and format
 bench: $(SET_UP) ## measure speed and memory against other libraries
 	$(PYTHON) -m benchmarks
 
-verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug]
-	@$(CLI) verify $(REPORT) --profile '$(PROFILE)'
+verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug] [ALL=1 lists each]
+	@$(CLI) verify $(REPORT) --profile '$(PROFILE)' $(if $(ALL),--all)
 
 lab: $(SET_UP) ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks

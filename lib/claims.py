@@ -27,6 +27,7 @@ class Finding:
     n: int
     unit: str
     rule: str
+    threshold: float = 0.0  # what the rule holds the interval (or the error) against
 
 
 def bootstrap(
@@ -75,7 +76,7 @@ def ordering(
         verdict = "supported"
     elif len(differences) > 1 and high < above:
         verdict = "contradicted"
-    return Finding(verdict, estimate, interval, len(differences), unit, rule)
+    return Finding(verdict, estimate, interval, len(differences), unit, rule, above)
 
 
 def identity(
@@ -86,9 +87,8 @@ def identity(
     if len(size) == 0 or np.isnan(size).any():
         raise ValueError("an identity needs errors that are numbers")
     verdict: Verdict = "supported" if size.max() <= tolerance else "contradicted"
-    return Finding(
-        verdict, float(size.max()), (float(size.min()), float(size.max())), len(size), unit, rule
-    )
+    low, high = float(size.min()), float(size.max())
+    return Finding(verdict, high, (low, high), len(size), unit, rule, tolerance)
 
 
 def all_of(parts: Sequence[Finding], rule: str) -> Finding:

@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lib.reports.pair import sealed
+
 LEDGER = """id,report,source,claim,measure
 SA-1,01-sample,A document (2020),Sine is below one half on average.,Mean of a sine over draws.
 SA-2,01-sample,A document (2020),The cosine is larger than the sine.,Paired difference.
@@ -73,7 +75,7 @@ from lib.reports import Report
 def found(verdict, estimate, low, high):
     return SimpleNamespace(
         verdict=verdict, estimate=estimate, interval=(low, high), n=20, unit="units",
-        rule="Supported if the interval lies below 0.5.",
+        rule="Supported if the interval lies below 0.5.", threshold=0.5,
     )
 %% markdown
 ## The formula
@@ -158,9 +160,9 @@ from types import SimpleNamespace
 from lib.reports import Report
 
 report = Report("02-quick")
-report.metric("steps", steps)
+report.metric("steps", steps, varies="exact")
 facts = {"verdict": "supported", "estimate": 1.0, "interval": (1.0, 1.0), "n": 1}
-report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal."))
+report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal.", threshold=0.0))
 report.verdicts()
 """
 
@@ -276,6 +278,16 @@ def built_project() -> Path:
 def copy_of_built(folder: Path) -> Path:
     """A copy of the built project that a test may change."""
     return Path(shutil.copytree(built_project(), folder / "project"))
+
+
+def forge(root: Path, slug: str, change, html=None) -> None:
+    """Change a report's results (and page) and seal the pair again, as the builder would."""
+    path, page = (root / "reports/default" / f"{slug}.{kind}" for kind in ("json", "html"))
+    results = json.loads(path.read_text(encoding="utf-8"))
+    change(results)
+    if html:
+        page.write_text(html(page.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(sealed(results, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def state(root: Path) -> dict[str, bytes]:

@@ -25,6 +25,8 @@ def test_the_three_verdicts_of_an_ordering():
     low, high = inconclusive.interval
     assert inconclusive.verdict == "inconclusive" and low < 0 < high
     assert (supported.n, supported.unit, supported.rule) == (40, "area", RULE)
+    assert (supported.threshold, ordering(normal(1), RULE, above=0.3).threshold) == (0, 0.3)
+    assert identity([0.1], RULE, tolerance=0.2).threshold == 0.2
     assert supported.estimate == pytest.approx(normal(1).mean())
 
 

@@ -26,10 +26,10 @@ from reports_project import (
     write_notebook,
 )
 
-from lib.reports.build import html_build, read_results
 from lib.reports.console import cores, threads_of_a_kernel
 from lib.reports.execute import kernel_environment
 from lib.reports.overrides import resolve_run
+from lib.reports.pair import html_build, read_results
 from lib.reports.project import Project
 from lib.reports.provenance import content_hash
 

@@ -1,13 +1,22 @@
 """The index: a card per report, its state, and the ledger of all claims."""
 
+import base64
+import json
+import os
 import re
+import struct
+import zlib
 
 import pytest
-from reports_project import built_project, copy_of_built, make_project, reports
+from reports_project import built_project, copy_of_built, forge, make_project, reports
 
+from lib.reports.build import is_current
 from lib.reports.check import page_problems
-from lib.reports.index import card, write_index
+from lib.reports.index import card, thumbnail, write_index
+from lib.reports.overrides import resolve_run
+from lib.reports.pair import damage
 from lib.reports.project import Project
+from lib.reports.provenance import content_hash
 
 
 def index_of(root, profile="default"):
@@ -87,10 +96,136 @@ def test_a_notebook_without_a_report_is_listed(tmp_path):
     assert "A quick report" in html
 
 
-def test_a_damaged_results_file_is_not_a_report(tmp_path):
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("02-quick.json", '"supported"', '"contradicted"', "02-quick.json was edited"),
+        ("02-quick.json", '"estimate": 1.0', '"estimate": 1.00', "02-quick.json was edited"),
+        ("02-quick.json", '"n": 1,', '"n": 900,\n   "n": 1,', "02-quick.json was edited"),
+        ("02-quick.html", "supported", "contradicted", "02-quick.html was edited or damaged"),
+        ("02-quick.html", "</html>", "", "02-quick.html was edited or damaged"),
+    ],
+)
+def test_an_edited_file_is_neither_current_nor_believed(tmp_path, file, old, new, says):
     root = copy_of_built(tmp_path)
-    (root / "reports/default/02-quick.json").write_text("{")
-    assert "<code>make 02-quick</code>" in index_of(root)
+    project = Project(root)
+    run = resolve_run(project, "02-quick", "default")
+    assert is_current(run, content_hash(run))
+    edit(root / "reports/default" / file, old, new)
+    assert not is_current(run, content_hash(run))
+    html = index_of(root)
+    quick = card_of(html, "02-quick")
+    assert f"<b>Damaged or edited:</b> {says}" in quick
+    assert "QU-1" not in quick and 'href="02-quick.html' not in html
+    assert "3 of 5 claims measured" in html
+    row = re.search(r'(?s)<tr id="QU-1">.*?</tr>', html)[0]
+    assert "damaged" in row and "badge" not in row
+    assert "is current" not in reports(root, "build", "quick").stdout
+    assert damage(project, "default", "02-quick") == ""
+    assert "4 of 5 claims measured" in index_of(root)
+
+
+def half_a_pair(folder):
+    (folder / "02-quick.json").unlink()
+
+
+def old_format(folder):
+    results = json.loads((folder / "02-quick.json").read_text())
+    for name in ("sha256", "build", "metrics"):
+        results.pop(name)
+    (folder / "02-quick.json").write_text(json.dumps(results))
+
+
+def sealed_without_titles(folder):
+    forge(folder.parents[1], "02-quick", lambda results: results.pop("title"))
+
+
+def sealed_without_an_interval(folder):
+    forge(folder.parents[1], "02-quick", lambda results: results["claims"][0].pop("interval"))
+
+
+def another_report(folder):
+    for kind in ("html", "json"):
+        (folder / f"02-quick.{kind}").write_bytes((folder / f"01-sample.{kind}").read_bytes())
+
+
+def damaged_byte(folder):
+    page = (folder / "02-quick.html").read_bytes()
+    (folder / "02-quick.html").write_bytes(page[:3000] + b"\xff" + page[3001:])
+
+
+def deep_brackets(folder):
+    (folder / "02-quick.json").write_text("[" * 200_000)
+
+
+def a_folder(folder):
+    (folder / "02-quick.html").unlink()
+    (folder / "02-quick.html").mkdir()
+
+
+def a_link_loop(folder):
+    (folder / "02-quick.html").unlink()
+    (folder / "02-quick.html").symlink_to("02-quick.html")
+
+
+def a_pipe(folder):
+    (folder / "02-quick.json").unlink()
+    os.mkfifo(folder / "02-quick.json")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        half_a_pair,
+        old_format,
+        sealed_without_titles,
+        sealed_without_an_interval,
+        another_report,
+        damaged_byte,
+        deep_brackets,
+        a_folder,
+        a_link_loop,
+        a_pipe,
+    ],
+)
+def test_one_bad_file_spoils_one_card(tmp_path, spoil):
+    root = copy_of_built(tmp_path)
+    spoil(root / "reports/default")
+    html = index_of(root)
+    assert "Damaged or edited" in card_of(html, "02-quick")
+    assert "SA-1 supported" in card_of(html, "01-sample")
+    assert "3 of 5 claims measured" in html
+
+
+@pytest.mark.parametrize("name", ["javascript:alert(1)", 'a"b<c>#d?e%41', "\udcff", "é 1", ".x"])
+def test_an_odd_name_spoils_no_index(tmp_path, name):
+    root = copy_of_built(tmp_path)
+    for kind in ("html", "json"):
+        text = (root / f"reports/default/02-quick.{kind}").read_bytes()
+        (root / f"reports/default/{name}.{kind}").write_bytes(text)
+    html = index_of(root)
+    assert page_problems(html) == []
+    assert "4 of 5 claims measured" in html
+    assert html.count("<article") == 3
+
+
+def cover(width, height):
+    """A PNG of one color whose size stands in its head; its data are cut off."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk).decode()
+
+
+@pytest.mark.parametrize("size", [(10**9, 10**9), (20_000, 20_000), (10_000, 10_000), (8, 8)])
+def test_a_cover_that_cannot_be_read_is_left_out(size):
+    tag = f'<img data-cover alt="x" src="data:image/png;base64,{cover(*size)}">'
+    assert thumbnail(tag) == ("", "")
 
 
 def test_experiments_have_an_index_of_their_own(tmp_path):

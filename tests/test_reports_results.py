@@ -19,6 +19,7 @@ def finding(**changes):
         "n": 20,
         "unit": "probability",
         "rule": "Supported if the interval lies above zero.",
+        "threshold": 0.0,
     }
     return SimpleNamespace(**facts | changes)
 
@@ -49,11 +50,11 @@ def test_the_ledger_is_whole():
 
 def test_claims_are_written_whole_after_every_call(report):
     report.claim("PR-2", finding())
-    report.claim("PR-1", finding(verdict="contradicted", n=3.0), rtol=0.1, wall_clock=True)
+    report.claim("PR-1", finding(verdict="contradicted", n=3.0), wall_clock=True)
     claims = report.read()["claims"]
     assert [claim["id"] for claim in claims] == ["PR-1", "PR-2"]  # the ledger's order
     assert claims[0]["verdict"] == "contradicted"
-    assert (claims[0]["n"], claims[0]["rtol"], claims[0]["wall_clock"]) == (3, 0.1, True)
+    assert (claims[0]["n"], claims[0]["wall_clock"]) == (3, True)
     assert claims[1]["statement"].startswith("Under LeRF")
     assert list(report.folder.iterdir()) == [report.folder / "results.json"]
 
@@ -94,13 +95,81 @@ def test_a_claim_or_metric_is_recorded_once(report):
         report.metric("a", 1, wall_clock=True)
 
 
-def test_metrics_keep_tolerances_and_times_apart(report):
-    report.metric("auc", 0.25, rtol=0.1, atol=0)
+def test_what_can_vary_is_recorded_beside_the_number(report):
+    report.metric("auc", 0.25)
+    report.metric("photos", 20, varies="exact")
+    report.metric("fooled", 235, varies="count", within=2)
+    report.metric("error", 1e-7, varies="identity", within=1e-5)
+    report.metric("loss", -0.5, varies="trained", interval=(-1, 0.5))
     report.metric("seconds", 3, wall_clock=True)
     results = report.read()
-    assert results["metrics"] == {"auc": 0.25}
-    assert results["tolerances"] == {"auc": {"rtol": 0.1, "atol": 0.0}}
+    assert results["metrics"] == {
+        "auc": 0.25, "photos": 20, "fooled": 235, "error": 1e-7, "loss": -0.5
+    }  # fmt: skip
+    assert results["tolerances"] == {
+        "auc": {"varies": "frozen"},
+        "photos": {"varies": "exact"},
+        "fooled": {"varies": "count", "within": 2.0},
+        "error": {"varies": "identity", "within": 1e-5},
+        "loss": {"varies": "trained", "interval": [-1.0, 0.5]},
+    }
     assert results["wall_clock"] == {"seconds": 3}
+    report.claim("PR-1", finding(threshold=0.2), varies="trained", n_within=3)
+    report.claim("PR-2", finding(), varies="count", within=0.05)
+    trained, count = report.read()["claims"]
+    assert (trained["varies"], trained["threshold"], trained["n_within"]) == ("trained", 0.2, 3)
+    assert (count["varies"], count["within"], count["n_within"]) == ("count", 0.05, 0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"varies": "cold"}, "'cold' is not one of"),
+        ({"varies": "count"}, "needs within="),
+        ({"varies": "identity"}, "needs within="),
+        ({"varies": "count", "within": -1}, "needs within="),
+        ({"varies": "count", "within": float("nan")}, "needs within="),
+        ({"within": 0.1}, "takes no within="),
+        ({"varies": "trained", "within": 0.1}, "takes no within="),
+    ],
+)
+def test_a_tolerance_goes_with_what_varies(report, facts, says):
+    with pytest.raises(ValueError, match=says):
+        report.metric("auc", 0.25, **facts)
+    with pytest.raises(ValueError, match=says):
+        report.claim("PR-1", finding(), **facts)
+    results = report.read()
+    assert (results["claims"], results["metrics"]) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"varies": "trained"}, "go together"),
+        ({"interval": (0, 1)}, "go together"),
+        ({"varies": "trained", "interval": (0.3, 1)}, "not in its interval"),
+        ({"varies": "trained", "interval": (1, 0)}, "not in its interval"),
+        ({"varies": "trained", "interval": (0, float("inf"))}, "not a finite number"),
+    ],
+)
+def test_a_trained_metric_has_an_interval_that_holds_it(report, facts, says):
+    with pytest.raises(ValueError, match=says):
+        report.metric("auc", 0.25, **facts)
+    with pytest.raises(ValueError, match="not in its interval"):
+        report.claim("PR-1", finding(estimate=0.8), varies="trained")
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"n_within": 2}, "takes no n_within="),
+        ({"varies": "trained", "n_within": -1}, "not a count"),
+        ({"varies": "trained", "n_within": 0.5}, "not a count"),
+    ],
+)
+def test_n_may_differ_only_where_something_decides_it(report, facts, says):
+    with pytest.raises(ValueError, match=says):
+        report.claim("PR-1", finding(), **facts)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf"), "x", None])

@@ -35,7 +35,8 @@ def arguments() -> argparse.ArgumentParser:
     verify.add_argument("names", nargs="*", help="default: every report of the profile")
     verify.add_argument("--profile", default="default")
     verify.add_argument("--timeout", type=float, default=3600)
-    verify.add_argument("--part-of", type=Path, metavar="CACHE", help=argparse.SUPPRESS)
+    verify.add_argument("--all", action="store_true", help="list the numbers that agree too")
+    verify.add_argument("--part-of", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     commands.add_parser("list", help="names of the notebooks")
     return parser
 
@@ -93,8 +94,8 @@ def index(project: Project, given: argparse.Namespace) -> int:
 def verify(project: Project, given: argparse.Namespace) -> int:
     from lib.reports.verify import verify as run_verify
 
-    part_of = given.part_of  # how a run of several reports starts one of them
-    return run_verify(project, given.profile, given.names, timeout=given.timeout, part_of=part_of)
+    options = {"timeout": given.timeout, "every": given.all, "part_of": given.part_of}
+    return run_verify(project, given.profile, given.names, **options)
 
 
 def list_names(project: Project, given: argparse.Namespace) -> int:

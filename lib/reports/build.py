@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import json
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -24,39 +22,15 @@ from typing import Any
 from lib.reports.console import say, threads_of_a_kernel
 from lib.reports.ledger import claims_of
 from lib.reports.overrides import Run
+from lib.reports.pair import damage, html_build, sealed
 from lib.reports.project import Project
 from lib.reports.provenance import collect, content_hash
 
-_META = re.compile(r'<meta name="build" content="([^"]*)"')
-
-
-def html_build(path: Path) -> str | None:
-    """The content hash that a page carries, from its head."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            match = _META.search(file.read(2000))
-    except (OSError, UnicodeDecodeError):
-        return None
-    return match[1] if match else None
-
-
-def read_results(path: Path) -> dict[str, Any] | None:
-    """A report's results, or None if the file is missing or not one."""
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        return results if isinstance(results["provenance"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
 
 def is_current(run: Run, digest: str) -> bool:
-    """Do both files carry this content hash?"""
-    results = read_results(run.project.json(run.target, run.slug))
-    return (
-        results is not None
-        and results["provenance"].get("content_hash") == digest
-        and html_build(run.project.html(run.target, run.slug)) == digest
-    )
+    """Are both files as they were made, with this content hash?"""
+    carried = html_build(run.project.html(run.target, run.slug))
+    return carried == digest and not damage(run.project, run.target, run.slug)
 
 
 @contextlib.contextmanager
@@ -224,12 +198,11 @@ def _build(run: Run, digest: str, folder: Path, timeout: float, threads: int | N
     for warning in warnings:
         say(f"{slug}  warning: {warning}")
     results["build"] = {"time": f"{when:%Y-%m-%dT%H:%M:%SZ}", "seconds": round(seconds, 1)}
-    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     put_in_place(
         folder,
         [
             (notebook_text, project.executed(target, slug)),
-            (text, project.json(target, slug)),
+            (sealed(results, html), project.json(target, slug)),
             (html, project.html(target, slug)),
         ],
     )

@@ -5,22 +5,26 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import os
 import re
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lib.reports import markup, page
-from lib.reports.build import build_folder, html_build, locked, put_in_place, read_results
+from lib.reports.build import build_folder, locked, put_in_place
 from lib.reports.check import page_problems
 from lib.reports.ledger import load_ledger
 from lib.reports.overrides import Run, load_notebook, resolve_run
+from lib.reports.pair import damage, read_results
 from lib.reports.parameters import notebook_schema
 from lib.reports.project import CUSTOM, Project, UsageError
 from lib.reports.provenance import content_hash
 
 WIDTH, QUALITY = 640, 78  # of a thumbnail: about 20 kB each
+LARGEST = 50_000_000  # pixels of a cover: more would fill the memory
 _COVER = re.compile(r"<img\b[^>]*\bdata-cover\b[^>]*>")
 
 
@@ -31,9 +35,10 @@ class Card:
     slug: str
     title: str
     question: str
-    state: str  # current, stale, unchecked, missing (not rendered) or orphan (its notebook is gone)
+    state: str  # current, stale, unchecked, orphan (its notebook is gone), missing or damaged
     failed: bool
-    results: dict[str, Any] | None
+    results: dict[str, Any] | None = None  # None unless page and results are as they were made
+    damage: str = ""  # why they are not
     seconds: float = 0.0
     size: float = 0.0  # MB
     picture: str = ""
@@ -43,9 +48,14 @@ class Card:
     def rendered(self) -> bool:
         return self.results is not None
 
+    @property
+    def href(self) -> str:
+        """Its page's address, whatever stands in its name."""
+        return quote(os.fsencode(self.slug), safe="")
+
 
 def thumbnail(html: str) -> tuple[str, str]:
-    """(data URL, alt text) of the figure marked as cover; empty if there is none."""
+    """(data URL, alt text) of the figure marked as cover; empty if there is none to show."""
     from PIL import Image
 
     found = _COVER.search(html)
@@ -53,8 +63,11 @@ def thumbnail(html: str) -> tuple[str, str]:
         return "", ""
     facts = dict(re.findall(r'\b(alt|src)="([^"]*)"', found.group()))
     _, _, data = facts.get("src", "").partition(";base64,")
-    with contextlib.suppress(OSError, ValueError):
-        image = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA")
+    with contextlib.suppress(Exception):  # a picture that cannot be read is none
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        if image.width * image.height > LARGEST:
+            return "", ""
+        image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image).convert("RGB")
         image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
@@ -85,38 +98,48 @@ def _digest_now(project: Project, profile: str, slug: str, results: dict[str, An
 
 def card(project: Project, profile: str, slug: str) -> Card:
     """Read what is known of one report; nothing is executed."""
-    results = read_results(project.json(profile, slug))
-    path = project.html(profile, slug)
-    failed = project.failed(profile, slug).exists()
-    if results is None or not path.exists():
-        title, question = slug, ""
-        with contextlib.suppress(Exception):  # a notebook in the making still gets its card
-            from lib.reports.markdown import plain, trusted_inline
-            from lib.reports.render import title_and_question
+    problem = damage(project, profile, slug)
+    if not problem:
+        try:
+            return _rendered(project, profile, slug)
+        except Exception as error:  # results of another version; the other cards are shown
+            problem = f"{slug}.json cannot be read: {type(error).__name__}: {error}"
+    title, question = slug, ""
+    with contextlib.suppress(Exception):  # a notebook in the making still gets its card
+        from lib.reports.markdown import plain, trusted_inline
+        from lib.reports.render import title_and_question
 
-            first = title_and_question(load_notebook(project.notebook(slug), slug))
-            title, question = (plain(trusted_inline(text)) for text in first[:2])
-        return Card(slug, title, question, "missing", failed, None)
-    carried = html_build(path)
+        first = title_and_question(load_notebook(project.notebook(slug), slug))
+        title, question = (plain(trusted_inline(text)) for text in first[:2])
+    files = project.json(profile, slug), project.html(profile, slug)
+    state = "damaged" if any(map(os.path.lexists, files)) else "missing"
+    failed = project.failed(profile, slug).exists()
+    return Card(slug, title, question, state, failed, damage=problem)
+
+
+def _rendered(project: Project, profile: str, slug: str) -> Card:
+    """The card of a report whose files are as they were made."""
+    results, path = read_results(project.json(profile, slug)), project.html(profile, slug)
     now = _digest_now(project, profile, slug, results)
     if not project.notebook(slug).exists():
         state = "orphan"
     elif now is None:
         state = "unchecked"
     else:
-        state = "current" if now == carried == results["provenance"]["content_hash"] else "stale"
-    picture, alt = thumbnail(path.read_text(encoding="utf-8"))
+        state = "current" if now == results["provenance"]["content_hash"] else "stale"
+    for claim in results["claims"]:
+        markup.verdict_row(claim)  # whatever the index shows of it is there
     return Card(
         slug,
         results["title"],
         results["question"],
         state,
-        failed,
+        project.failed(profile, slug).exists(),
         results,
-        float(results.get("build", {}).get("seconds", 0)),
+        "",
+        float(results["build"]["seconds"]),
         path.stat().st_size / 1e6,
-        picture,
-        alt,
+        *thumbnail(path.read_text(encoding="utf-8")),
     )
 
 
@@ -137,12 +160,13 @@ def ledger_groups(project: Project, cards: dict[str, Card]) -> list[dict[str, An
         if found and found.results:
             result = next((c for c in found.results["claims"] if c["id"] == claim.id), None)
         written = project.notebook(claim.report).exists()
+        waiting = "not yet rendered" if written else "no report yet"
         group = groups.setdefault(
             claim.report,
             {
                 "slug": claim.report,
                 "name": found.title if found and found.rendered else _name(claim.report),
-                "rendered": bool(found and found.rendered),
+                "card": found,
                 "source": claim.source,
                 "rows": [],
             },
@@ -152,7 +176,7 @@ def ledger_groups(project: Project, cards: dict[str, Card]) -> list[dict[str, An
                 "claim": claim,
                 "result": result,
                 "estimate": markup.estimate(result) if result else "",
-                "status": "not yet rendered" if written else "no report yet",
+                "status": "damaged" if found and found.state == "damaged" else waiting,
             }
         )
     return list(groups.values())
@@ -162,8 +186,8 @@ def write_index(project: Project, profile: str) -> Path:
     """Write the index of one profile and return its path."""
     folder = project.folder(profile)
     with locked(project.cache / "locks" / profile / "index.lock"):
-        pages = sorted(p.stem for p in folder.glob("*.html") if p.stem != "index")
-        built = {p.removesuffix(".FAILED") for p in pages}
+        files = [*folder.glob("*.html"), *folder.glob("*.json")]
+        built = {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
         known = set() if profile == CUSTOM else set(project.slugs())
         cards = {slug: card(project, profile, slug) for slug in sorted(known | built)}
         groups = ledger_groups(project, cards)
@@ -173,8 +197,8 @@ def write_index(project: Project, profile: str) -> Path:
             "index_page",
             profile=profile,
             custom=profile == CUSTOM,
-            cards=[c for c in cards.values() if c.rendered or c.failed],
-            waiting=[c for c in cards.values() if not c.rendered and not c.failed],
+            cards=[c for c in cards.values() if c.failed or c.state != "missing"],
+            waiting=[c for c in cards.values() if not c.failed and c.state == "missing"],
             groups=groups,
             claims=sum(len(group["rows"]) for group in groups),
             tested=len(results),
@@ -183,6 +207,7 @@ def write_index(project: Project, profile: str) -> Path:
             symbols=markup.SYMBOLS,
         )
         html = page.shell(body, title="Input attribution: the reports", kind="index")
+        html = html.encode(errors="replace").decode()  # a file's name may be no text
         if problems := page_problems(html):
             raise RuntimeError("index.html: " + "; ".join(problems))
         with build_folder(project, "index") as aside:

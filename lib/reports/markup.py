@@ -113,23 +113,26 @@ def table(frame: Any, caption: str, digits: int = 3) -> str:
     )
 
 
+def verdict_row(claim: dict[str, Any]) -> str:
+    """One claim in the verdict table: what was said, the rule, the estimate and the verdict."""
+    clock = " <b>Wall-clock:</b> differs from run to run." if claim["wall_clock"] else ""
+    return (
+        f'<tbody id="claim-{claim["id"]}"><tr><th scope="rowgroup">{claim["id"]}</th>'
+        f"<td>{escape(claim['statement'])}</td>"
+        f'<td data-label="Estimate [95 % interval]">{estimate(claim)}</td>'
+        f'<td class="n" data-label="n">{number(claim["n"])}</td>'
+        f"<td>{badge(claim['verdict'])}</td></tr>"
+        f'<tr class="how"><td></td><td colspan="4"><b>Measured:</b> {escape(claim["measure"])} '
+        f"<b>Rule:</b> {escape(claim['rule'])}{clock}</td></tr></tbody>"
+    )
+
+
 def verdicts(claims: list[dict[str, Any]], expected: list[str]) -> str:
-    """The verdict table: per claim what was said, the rule, the estimate and the verdict."""
+    """The verdict table: one row per claim."""
     missing = [id for id in expected if id not in {claim["id"] for claim in claims}]
     if missing:
         raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
-    bodies = []
-    for claim in claims:
-        clock = " <b>Wall-clock:</b> differs from run to run." if claim["wall_clock"] else ""
-        bodies.append(
-            f'<tbody id="claim-{claim["id"]}"><tr><th scope="rowgroup">{claim["id"]}</th>'
-            f"<td>{escape(claim['statement'])}</td>"
-            f'<td data-label="Estimate [95 % interval]">{estimate(claim)}</td>'
-            f'<td class="n" data-label="n">{number(claim["n"])}</td>'
-            f"<td>{badge(claim['verdict'])}</td></tr>"
-            f'<tr class="how"><td></td><td colspan="4"><b>Measured:</b> {escape(claim["measure"])} '
-            f"<b>Rule:</b> {escape(claim['rule'])}{clock}</td></tr></tbody>"
-        )
+    bodies = "".join(map(verdict_row, claims))
     return (
         '<figure class="table"><figcaption><span class="nr"></span>'
         "Claims, measurements and verdicts.</figcaption>"
@@ -137,5 +140,5 @@ def verdicts(claims: list[dict[str, Any]], expected: list[str]) -> str:
         '<table class="verdicts"><thead><tr>'
         '<th scope="col">Claim</th><th scope="col">What the document says</th>'
         '<th scope="col">Estimate [95&nbsp;% interval]</th><th scope="col" class="n">n</th>'
-        f'<th scope="col">Verdict</th></tr></thead>{"".join(bodies)}</table></div></figure>'
+        f'<th scope="col">Verdict</th></tr></thead>{bodies}</table></div></figure>'
     )

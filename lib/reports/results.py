@@ -25,6 +25,7 @@ from typing import Any
 
 from lib.reports import markup
 from lib.reports.ledger import claims_of
+from lib.reports.tolerance import holds, tolerance
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
 
@@ -45,12 +46,6 @@ def _finite(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name}: {number} is not a finite number")
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else number
-
-
-def _tolerances(rtol: float, atol: float, name: str) -> dict[str, float]:
-    if _finite(rtol, f"{name}: rtol") < 0 or _finite(atol, f"{name}: atol") < 0:
-        raise ValueError(f"{name}: a tolerance is negative")
-    return {"rtol": float(rtol), "atol": float(atol)}
 
 
 class _Prose(string.Formatter):
@@ -102,20 +97,26 @@ class Report:
         id: str,
         finding: Any,
         *,
+        varies: str = "frozen",
+        within: float | None = None,
+        n_within: int = 0,
         wall_clock: bool = False,
-        rtol: float = 0.02,
-        atol: float = 1e-3,
     ) -> None:
         """Record the finding on one claim of this report.
 
         Args:
-            finding: has verdict, estimate, interval, n, unit and rule (`lib.claims.Finding`);
-                n = 0 means that the data cannot speak to the claim: its numbers become null.
+            finding: a `lib.claims.Finding`; n = 0 means that the data cannot speak to the claim:
+                its numbers become null.
+            varies: what another machine can change, see `lib.reports.tolerance`. The verdict must
+                agree in every case, unless a "trained" interval ends beside finding.threshold.
+            within: for "count" how far the estimate and the interval's ends may differ, in the
+                finding's unit; for "identity" the tolerance of the identity.
+            n_within: how far n may differ, for "count" and "trained".
             wall_clock: the estimate is a time or a ratio of times: shown, not compared by verify.
-            rtol, atol: how far a re-run may differ, |new - old| <= atol + rtol * |old|.
 
         Raises:
-            ValueError: not a claim of this report, recorded twice, or a number that is not finite.
+            ValueError: not a claim of this report, recorded twice, a number that is not finite, or
+                a tolerance that does not go with `varies`.
         """
         if id not in self._known:
             known = ", ".join(self._known)
@@ -137,6 +138,13 @@ class Report:
             low, high = (_finite(end, f"{id}: interval") for end in finding.interval)
             if low > high:
                 raise ValueError(f"{id}: the interval [{low}, {high}] is reversed")
+            if varies == "trained" and not holds((low, high), estimate):
+                raise ValueError(f"{id}: {estimate} is not in its interval [{low}, {high}]")
+        compared = tolerance(id, varies, within)
+        if varies not in ("count", "trained") and n_within:
+            raise ValueError(f"{id}: varies={varies!r} takes no n_within=")
+        if int(n_within) != n_within or n_within < 0:
+            raise ValueError(f"{id}: n_within = {n_within} is not a count")
         claim = self._known[id]
         self._results["claims"].append(
             {
@@ -150,7 +158,9 @@ class Report:
                 "n": int(finding.n),
                 "unit": str(finding.unit),
                 "rule": str(finding.rule),
-                **_tolerances(rtol, atol, id),
+                "threshold": _finite(finding.threshold, f"{id}: threshold"),
+                **compared,
+                "n_within": int(n_within),
                 "wall_clock": bool(wall_clock),
             }
         )
@@ -163,23 +173,40 @@ class Report:
         name: str,
         value: float,
         *,
-        rtol: float = 0.02,
-        atol: float = 1e-3,
+        varies: str = "frozen",
+        within: float | None = None,
+        interval: tuple[float, float] | None = None,
         wall_clock: bool = False,
     ) -> None:
         """Record one number under a name.
 
+        Args:
+            varies: what another machine can change, see `lib.reports.tolerance`.
+            within: for "count" how far the value may differ, in its own unit; for "identity" the
+                tolerance of the identity.
+            interval: of the value, for "trained": (low, high).
+            wall_clock: a time: shown, not compared by verify.
+
         Raises:
-            ValueError: the number is not finite, or the name is taken.
+            ValueError: the number is not finite, the name is taken, or the tolerance does not go
+                with `varies`.
         """
         if name in self._results["metrics"] or name in self._results["wall_clock"]:
             raise ValueError(f"the metric {name!r} is already recorded")
         number = _finite(value, name)
+        compared = tolerance(name, varies, within)
+        if (varies == "trained") != (interval is not None):
+            raise ValueError(f"{name}: interval=(low, high) and varies='trained' go together")
+        if interval is not None:
+            low, high = (_finite(end, f"{name}: interval") for end in interval)
+            if not holds((low, high), number):
+                raise ValueError(f"{name}: {number} is not in its interval [{low}, {high}]")
+            compared["interval"] = [low, high]
         if wall_clock:
             self._results["wall_clock"][name] = number
         else:
             self._results["metrics"][name] = number
-            self._results["tolerances"][name] = _tolerances(rtol, atol, name)
+            self._results["tolerances"][name] = compared
         self._write()
 
     def provenance(self, **facts: Any) -> None:
