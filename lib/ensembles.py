@@ -3,8 +3,8 @@
 The experiment is that of Hesse et al., *Fast axiomatic attribution for neural networks*, NeurIPS
 2021, section 4.3; :mod:`lib.ensemble_gradients` has the mathematics.
 
-Networks are trained in chunks, each by one thread from its first step to its last, so that the
-number of threads cannot change a sum: results are the same bit for bit for any number of them.
+Networks are trained in chunks, each by one thread from its first step to its last: the number of
+threads does not change how sums are split. Another CPU rounds otherwise, and training amplifies it.
 """
 
 import math

@@ -4,7 +4,8 @@
 
 * batch normalization is folded into the convolution before it,
 * convolutions pad themselves: no explicit zero-padding layer is left in front of one,
-* one library computes every convolution, whatever the batch and the number of threads,
+* one library computes every convolution of a batch, so that its size and the number of threads
+  change a result by rounding at most,
 * dropout and identity layers are gone,
 * every activation is a module of its own, out of place: none is functional,
 * shapes are changed by ``reshape``, which takes any memory format,
@@ -102,9 +103,9 @@ def _stay_with_onednn(conv: nn.Conv2d, inputs: tuple[torch.Tensor]) -> None:
     """Before a 1 x 1 convolution: let oneDNN compute it, as it computes all others.
 
     Where one thread sees fewer than 16 images, PyTorch gives these to another library, unless they
-    are dilated: slower, and rounded otherwise than in a larger batch or on more threads. A single
-    weight has no neighbor to move away from. One image alone is left to PyTorch: oneDNN is not
-    asked for small ones, and dilation would be slow there.
+    are dilated: slower. A single weight has no neighbor to move away from. One image alone is left
+    to PyTorch: oneDNN is not asked for small ones, and dilation would be slow there. Sums still
+    round as the CPU, the threads and the batch have it: about 1e-6 of the largest logit.
     """
     conv.dilation = (2, 2) if len(inputs[0]) > 1 else (1, 1)
 

@@ -26,9 +26,10 @@ from lib.compiled import weights_hash
 from lib.progress import progress
 from lib.runtime import cache_dir
 
-# Sums are split by thread and rounding differs with the split, so the number is fixed: a training
-# is the same however many cores there are. Batches this small gain little from a second thread,
-# and lose much when another program wants the core.
+# Sums are split by thread and rounding differs with the split, so the number is fixed: how many
+# cores a machine has changes no training there. (Another instruction set does: it rounds its own
+# way.) Batches this small gain little from a second thread, and lose much when another program
+# wants the core.
 THREADS = 1
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 

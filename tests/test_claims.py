@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from lib.claims import Finding, all_of, bootstrap, identity, ordering, undecided
+from lib.claims import Finding, all_of, bootstrap, identity, ordering, student, undecided
 
 RULE = "Supported if the interval lies above zero."
 
@@ -107,6 +108,29 @@ def test_identities_hold_within_their_tolerance():
     for bad in ([], [float("nan")]):
         with pytest.raises(ValueError, match="errors that are numbers"):
             identity(bad, "rule", tolerance=1)
+
+
+def test_an_identity_of_a_share_leaves_the_kinks_out():
+    errors = [*np.full(9, 1e-7), 4e-3]
+    held = identity(errors, "rule", tolerance=1e-4, share=0.9)
+    assert held.verdict == "supported" and held.estimate == 1e-7 and held.n == 10
+    assert held.interval == (1e-7, 1e-7) and held.threshold == 1e-4
+    assert identity(errors, "rule", tolerance=1e-4).verdict == "contradicted"
+    assert identity([*errors, 4e-3], "rule", tolerance=1e-4, share=0.9).verdict == "contradicted"
+    with pytest.raises(ValueError, match="share must lie in"):
+        identity(errors, "rule", tolerance=1, share=0)
+
+
+def test_students_interval_covers_a_few_values_and_knows_missing_ones():
+    random = np.random.default_rng(0)
+    hits = [low <= 0 <= high for low, high in map(student, random.normal(0, 1, (2000, 4)))]
+    assert 0.93 < np.mean(hits) < 0.97  # the bootstrap's covers 0.8
+    values = normal(3, n=8)
+    assert student(values) == pytest.approx(
+        stats.t.interval(0.95, 7, values.mean(), stats.sem(values))
+    )
+    assert student([*values, np.nan]) == student(values)
+    assert student([2.0]) == (2.0, 2.0)
 
 
 def test_a_claim_of_several_parts():

@@ -124,7 +124,7 @@ def test_altered_weights_are_scored_anew(onnx_cache):
         assert torch.allclose(other.scores(images), other(images), atol=1e-4)
         other.network.head.weight.mul_(2)
         assert torch.allclose(other.scores(images), other(images), atol=1e-4)
-    assert torch.equal(first.scores(images), before)
+    torch.testing.assert_close(first.scores(images), before)
     assert not torch.allclose(other.scores(images), before, atol=1e-2)
     assert torch.allclose(pickle.loads(pickle.dumps(first)).scores(images), before)
     double = copy.deepcopy(first).double()
@@ -147,7 +147,7 @@ def test_a_network_that_cannot_be_traced_runs_as_given(caplog, onnx_cache):
         classifier = Classifier(given, name="branching")
         bright, dark = torch.full((1, 3, 4, 4), 0.8), torch.full((1, 3, 4, 4), 0.2)
         for images in (bright, dark, bright):  # an export would have recorded one branch
-            assert torch.equal(classifier.scores(images), classifier(images))
+            torch.testing.assert_close(classifier.scores(images), classifier(images))
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and said[0].startswith("branching runs as given, without folding")
     assert not classifier.is_graph
@@ -167,7 +167,7 @@ def test_a_network_that_cannot_be_exported_runs_eager(caplog, onnx_cache):
     images = random(2, 4)
     with caplog.at_level(logging.WARNING), torch.no_grad():
         for _ in range(3):
-            assert torch.equal(classifier.scores(images), classifier(images))
+            torch.testing.assert_close(classifier.scores(images), classifier(images))
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and "\n" not in said[0]
     assert said[0].startswith("exotic: scores run without ONNX Runtime")

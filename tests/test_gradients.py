@@ -165,7 +165,7 @@ def test_gradients_match_finite_differences(small64, images64):
             rise = (small64(images64 + step * way) - small64(images64 - step * way)) / (2 * step)
         slope = (maps * way).sum((1, 2, 3))
         assert torch.allclose(slope, rise.gather(1, targets.view(-1, 1)).view(-1), rtol=1e-6)
-    assert torch.equal(input_x_gradient(small64, images64, targets), images64 * maps)
+    torch.testing.assert_close(input_x_gradient(small64, images64, targets), images64 * maps)
 
 
 def test_black_pixels_are_the_origin(images64):
@@ -230,10 +230,10 @@ def test_baselines_by_name_level_and_tensor(small64, images64):
     def maps(baseline):
         return integrated_gradients(small64, images64, targets, steps=3, baseline=baseline)
 
-    assert torch.equal(maps("black"), maps(0))
-    assert torch.equal(maps("white"), maps(1.0))
-    assert torch.equal(maps(0.25), maps(torch.full((1, 3, 1, 1), 0.25)))
-    assert torch.equal(maps("mean"), maps(images64.mean((2, 3), keepdim=True)))
+    torch.testing.assert_close(maps("black"), maps(0))
+    torch.testing.assert_close(maps("white"), maps(1.0))
+    torch.testing.assert_close(maps(0.25), maps(torch.full((1, 3, 1, 1), 0.25)))
+    torch.testing.assert_close(maps("mean"), maps(images64.mean((2, 3), keepdim=True)))
     assert not torch.allclose(maps("blur"), maps("mean"))
     assert maps(images64).abs().max() == 0
 

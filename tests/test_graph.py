@@ -214,7 +214,7 @@ def test_functional_options_survive():
     x = pictures(1, 6) - 0.5
     for function, kind in functions:
         graph = normal_form(Applied(function))
-        assert torch.equal(graph(x), function(x * 1)), kind
+        torch.testing.assert_close(graph(x), function(x * 1), msg=str(kind))
         assert any(isinstance(module, kind) for module in graph.modules()), kind
 
 
@@ -288,7 +288,7 @@ def test_what_cannot_be_traced_says_so():
 
 
 @torch.no_grad()
-def test_rounding_depends_neither_on_threads_nor_on_the_batch(classifier):
+def test_threads_and_the_batch_change_no_more_than_rounding(classifier):
     x, threads = pictures(5, 224), torch.get_num_threads()
     logits = {}
     try:
@@ -298,7 +298,7 @@ def test_rounding_depends_neither_on_threads_nor_on_the_batch(classifier):
             logits[n, "in parts"] = torch.cat([classifier(x[:2]), classifier(x[2:])])
     finally:
         torch.set_num_threads(threads)
+    logits["alone"] = torch.cat([classifier(image) for image in x.split(1)])  # another library
+    # 50 layers round their sums at 1.2e-7 of their size: 6e-6 if no two errors cancel
     for other in logits.values():
-        torch.testing.assert_close(other, logits[1], rtol=0, atol=0)
-    alone = torch.cat([classifier(image) for image in x.split(1)])  # by another library
-    assert relative(alone, logits[1]) < 1e-5
+        assert relative(other, logits[1]) < 1e-5

@@ -163,7 +163,7 @@ def test_maps_from_scores(small):
     assert scores.shape == (2, 50)
     options = {"cells": 4, "seed": 2}
     whole = rise(small, images, targets, masks=50, **options)
-    assert torch.equal(rise_maps(images, scores, **options), whole)
+    assert relative(rise_maps(images, scores, **options), whole) < 1e-5
     few = rise(small, images, targets, masks=20, **options)
     assert relative(rise_maps(images, scores, which=range(20), **options), few) < 1e-5
     sums = rise_maps(images, scores, normalize="expectation", **options)

@@ -45,6 +45,19 @@ def vector(network):
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
+def moved(one, two):
+    """How far apart two networks' parameters are, relative to the second's.
+
+    Ten steps of Adam move a network by 0.1. Rounding (1.2e-7) becomes 1e-7 in them between
+    instruction sets; where a gradient is nothing but rounding, its sign turns and one of 2,674
+    parameters moves by at most 2 lr: 1e-3 of the whole, which is `ROUNDING`.
+    """
+    return float((vector(one) - vector(two)).norm() / vector(two).norm())
+
+
+ROUNDING = 1e-3
+
+
 def no_cache(images, labels, **options):
     """A run that cannot come out of the cache: a loss of one's own without a key."""
     loss = options.pop("loss", lambda net, x, y: nn.functional.cross_entropy(net(x), y))
@@ -120,8 +133,7 @@ def test_same_seed_same_weights_and_nothing_else_touched(cache):
     one = no_cache(IMAGES, LABELS, network=network)
     torch.manual_seed(5)  # a caller's own draws must not matter
     two = no_cache(IMAGES, LABELS, network=network)
-    assert torch.equal(vector(one), vector(two))
-    assert not torch.equal(vector(one), vector(no_cache(IMAGES, LABELS, seed=1)))
+    assert moved(one, two) < ROUNDING < moved(one, no_cache(IMAGES, LABELS, seed=1)) / 10
     assert not one.training and network.training
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert torch.get_num_threads() == threads
@@ -137,7 +149,7 @@ def test_threads_of_the_caller_do_not_matter(cache):
         torch.set_num_threads(2)
         two = no_cache(IMAGES, LABELS)
         torch.set_num_threads(1)
-        assert torch.equal(vector(two), vector(no_cache(IMAGES, LABELS)))
+        assert moved(no_cache(IMAGES, LABELS), two) < ROUNDING
     finally:
         torch.set_num_threads(before)
 
@@ -149,16 +161,16 @@ def test_cache_returns_what_was_trained(cache):
     again = quick()
     assert file.stat().st_mtime_ns == stamp
     assert torch.equal(vector(first), vector(again)) and not again.training
-    assert torch.equal(vector(first), vector(no_cache(IMAGES, LABELS)))
+    assert moved(no_cache(IMAGES, LABELS), first) < ROUNDING
     x = IMAGES[:5]
-    assert torch.equal(first(x), again(x))
+    torch.testing.assert_close(first(x), again(x))
 
 
 def test_a_damaged_cache_file_is_trained_again(cache):
     first = quick()
     (file,) = cache.iterdir()
     file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(vector(first), vector(quick()))
+    assert moved(quick(), first) < ROUNDING
 
 
 def test_cache_is_keyed_by_everything_that_matters(cache):
@@ -248,10 +260,9 @@ def pairs(one, other):
 
 def test_noise_zero_is_clean_and_noise_is_drawn_by_seed(cache):
     clean = no_cache(IMAGES, LABELS)
-    assert torch.equal(vector(clean), vector(no_cache(IMAGES, LABELS, noise=0.0)))
+    assert moved(no_cache(IMAGES, LABELS, noise=0.0), clean) < ROUNDING
     noisy = no_cache(IMAGES, LABELS, noise=0.3)
-    assert not torch.equal(vector(clean), vector(noisy))
-    assert torch.equal(vector(noisy), vector(no_cache(IMAGES, LABELS, noise=0.3)))
+    assert moved(no_cache(IMAGES, LABELS, noise=0.3), noisy) < ROUNDING < moved(clean, noisy) / 10
 
 
 def test_noise_has_its_size_and_is_new_in_every_epoch(cache):
@@ -310,7 +321,7 @@ def test_two_processes_at_once_equal_one_after_another(cache, threads):
     assert [path.suffix for path in cache.iterdir()] == [".pt"] * 3
     for (network, own), trained in zip(jobs, together, strict=True):
         alone = no_cache(IMAGES, LABELS, network=network, epochs=1, **own)
-        assert torch.equal(vector(alone), vector(trained))
+        assert moved(alone, trained) < ROUNDING
     with pytest.raises(ValueError, match="epochs"):
         training.train_all(jobs, IMAGES, LABELS, epochs=-1)
 
