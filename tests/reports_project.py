@@ -218,7 +218,7 @@ def environment() -> dict[str, str]:
 
 
 def command(root: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "lib.reports", "--root", str(root), *map(str, arguments)]
+    return [sys.executable, "-m", "lib.builder", "--root", str(root), *map(str, arguments)]
 
 
 def reports(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess:

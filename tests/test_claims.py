@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.claims import Finding, all_of, bootstrap, identity, ordering, undecided
+from lib.report.claims import Finding, all_of, bootstrap, identity, ordering, undecided
 
 RULE = "Supported if the interval lies above zero."
 

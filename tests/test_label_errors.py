@@ -6,7 +6,7 @@ import torch
 from scipy.stats import linregress, pearsonr, spearmanr
 
 from lib.evaluation.association import correlation, goes_together, rank_correlation, slope
-from lib.evaluation.label_errors import find_label_errors, plant_label_errors
+from lib.influence.label_errors import find_label_errors, plant_label_errors
 
 
 def clusters(n: int = 120):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import environment
+from lib.builder import environment
 
 SCRIPT = Path(environment.__file__)
 

@@ -5,9 +5,9 @@ import re
 import pytest
 from reports_project import built_project, copy_of_built, make_project, reports
 
-from lib.reports.check import page_problems
-from lib.reports.index import card, write_index
-from lib.reports.project import Project
+from lib.builder.check import page_problems
+from lib.builder.index import card, write_index
+from lib.builder.workspace import Project
 
 
 def index_of(root, profile="default"):

@@ -12,10 +12,10 @@ from reports_project import (
     write_notebook,
 )
 
-from lib.reports.overrides import parse_set, resolve_run
-from lib.reports.parameters import ParameterError, check_values, read_schema
-from lib.reports.project import Project, UsageError
-from lib.reports.yamlfile import read_yaml
+from lib.builder.overrides import parse_set, resolve_run
+from lib.builder.parameters import ParameterError, check_values, read_schema
+from lib.builder.workspace import Project, UsageError
+from lib.builder.yamlfile import read_yaml
 
 HERE = Path(__file__).parent
 CELL = """from typing import Literal

@@ -18,7 +18,7 @@ from reports_project import (
     write_notebook,
 )
 
-from lib.reports.verify import compare, within
+from lib.builder.verify import compare, within
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import torch
 from image_samples import save
 from torch import nn
 
-from lib import tasks
-from lib.runtime import torchvision
-from lib.training import accuracy, train
+from lib.core.runtime import torchvision
+from lib.training import tasks
+from lib.training.train import accuracy, train
 
 
 @pytest.fixture(scope="module")

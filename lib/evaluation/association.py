@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from lib.claims import Finding, bootstrap
+from lib.report.claims import Finding, bootstrap
 
 
 def correlation(rows: np.ndarray, axis: int = 0) -> np.ndarray:

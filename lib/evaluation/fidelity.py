@@ -7,14 +7,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lib import draws
-from lib.attribution.lime import (
-    LimeExplanation,
-    fit_linear,
-    kernel,
-    superpixel_scores,
-    weighted_r2,
-)
+from lib.attribution.lime import LimeExplanation, fit_linear, kernel, superpixel_scores, weighted_r2
+from lib.core import draws
 from lib.evaluation.association import rank_correlation
 
 
