@@ -1,9 +1,5 @@
-"""What runs a notebook and turns it into a report.
+"""What runs a notebook: parameters, execution, page, index, verification, provenance.
 
-A notebook imports one name, `Report`, to record its results. The rest is the builder: run it with
-`python -m lib.builder` or through the Makefile. Nothing here knows what an attribution is.
+Run it with `python -m lib.builder` or through the Makefile. Imports core alone, and starts without
+PyTorch; nothing here knows what an attribution is.
 """
-
-from lib.report.record import Report
-
-__all__ = ["Report"]

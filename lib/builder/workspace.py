@@ -6,6 +6,8 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.core.ledger import LEDGER
+
 CODE = Path(__file__).resolve().parents[2]  # the folder that makes `import lib` work
 CUSTOM = "custom"  # where a report goes that PARAMS or SET changed: never over a profile's own
 
@@ -29,8 +31,8 @@ class Project:
     @property
     def ledger(self) -> Path:
         """The claims of this project; a folder without its own ledger uses the package's."""
-        own = self.root / "lib" / "reports" / "claims.csv"
-        return own if own.exists() else Path(__file__).with_name("claims.csv")
+        own = self.root / "lib" / "core" / "claims.csv"
+        return own if own.exists() else LEDGER
 
     def notebook(self, slug: str) -> Path:
         return self.notebooks / f"{slug}.ipynb"

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.core.progress import progress
+from lib.networks.classifier import of_targets
 
 Make = Callable[[Tensor, Tensor], Tensor]
 Answer = Callable[[Tensor, Tensor], Tensor]
@@ -125,16 +126,6 @@ def target_gradient(
         scores = of_targets(classifier(pixels), targets)
         (gradient,) = torch.autograd.grad(scores.sum(), pixels)
     return gradient
-
-
-def of_targets(scores: Float[Tensor, "n k"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Each row's score of its target. ``ValueError`` for a target that has no column."""
-    if int(targets.max()) >= scores.shape[1]:  # on a GPU gather would end the process
-        raise ValueError(
-            f"target {int(targets.max())} does not exist: there are {scores.shape[1]} classes, "
-            f"0..{scores.shape[1] - 1}"
-        )
-    return scores.gather(1, targets.view(-1, 1).to(scores.device))[:, 0]
 
 
 def batch_size_for(classifier, images: Tensor, route: str, batch_size: int | None = None) -> int:

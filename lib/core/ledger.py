@@ -6,6 +6,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+LEDGER = Path(__file__).with_name("claims.csv")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -22,7 +24,7 @@ def load_ledger(path: Path | str | None = None) -> list[Claim]:
     Raises:
         ValueError: two claims share an id.
     """
-    path = Path(path) if path else Path(__file__).with_name("claims.csv")
+    path = Path(path) if path else LEDGER
     with path.open(newline="", encoding="utf-8") as file:
         claims = [
             Claim(row["id"], row["report"], row["source"], row["claim"], row["measure"])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lib.core import draws
-from lib.training.tasks import Task
+from lib.data.tasks import Task
 
 CATEGORIES = ["background", "face"]
 COUNT = 200

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lib.attribution.lime import LimeExplanation, fit_linear, kernel, superpixel_scores, weighted_r2
 from lib.core import draws
-from lib.evaluation.association import rank_correlation
+from lib.evaluation.correlation import rank_correlation
 
 
 def rows_with_share_off(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, fx, nn
 
 from lib.core import runtime
@@ -91,6 +91,16 @@ class Classifier(nn.Module):
 
     def __getstate__(self) -> dict:
         return {**super().__getstate__(), "_sessions": {}}  # a copy's weights may be altered
+
+
+def of_targets(scores: Float[Tensor, "n k"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Each row's score of its target. ``ValueError`` for a target that has no column."""
+    if int(targets.max()) >= scores.shape[1]:  # on a GPU gather would end the process
+        raise ValueError(
+            f"target {int(targets.max())} does not exist: there are {scores.shape[1]} classes, "
+            f"0..{scores.shape[1] - 1}"
+        )
+    return scores.gather(1, targets.view(-1, 1).to(scores.device))[:, 0]
 
 
 def load_classifier(

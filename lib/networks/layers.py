@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, fx
 
-from lib.copies import of_targets
+from lib.networks.classifier import of_targets
 
 _SHAPES: WeakKeyDictionary = WeakKeyDictionary()
 

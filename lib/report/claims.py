@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from lib.evaluation.correlation import rank_correlation
+
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 LEVEL = 0.95
 DRAWS = 10_000
@@ -108,3 +110,26 @@ def _width(part: Finding) -> float:
 def undecided(rule: str, *, unit: str = "") -> Finding:
     """The finding of a claim that the data at hand cannot speak to (no boxes, say): n = 0."""
     return Finding("inconclusive", float("nan"), (float("nan"), float("nan")), 0, unit, rule)
+
+
+def goes_together(
+    x: Sequence[float],
+    y: Sequence[float],
+    rule: str,
+    *,
+    sign: int = 1,
+    unit: str = "rank correlation",
+    seed: int = 0,
+) -> Finding:
+    """Is Spearman's correlation above 0 (``sign=-1``: below 0)? The estimate keeps its own sign.
+
+    The interval is a 95 % bootstrap over pairs. Fewer than 8 pairs leave it undecided.
+    """
+    pairs = np.column_stack([x, y]).astype(float)
+    estimate, (low, high) = bootstrap(pairs, rank_correlation, seed=seed)
+    verdict = "inconclusive"
+    if len(pairs) >= 8 and min(sign * low, sign * high) > 0:
+        verdict = "supported"
+    elif len(pairs) >= 8 and max(sign * low, sign * high) < 0:
+        verdict = "contradicted"
+    return Finding(verdict, estimate, (low, high), len(pairs), unit, rule)
