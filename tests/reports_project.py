@@ -67,7 +67,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from lib.reports import Report
+from lib.report import Report
 
 
 def found(verdict, estimate, low, high):
@@ -155,7 +155,7 @@ FAULTS
 %% code
 from types import SimpleNamespace
 
-from lib.reports import Report
+from lib.report import Report
 
 report = Report("02-quick")
 report.metric("steps", steps)

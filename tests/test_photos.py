@@ -25,7 +25,7 @@ def embedded():
 
 
 def data(name: str) -> list[dict]:
-    with open(imagenet.DATA / name, encoding="utf-8", newline="") as file:
+    with open(imagenet.TABLES / name, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -49,7 +49,7 @@ def test_loading_is_light():
         "import sys; from lib.data.images import load_images; load_images().pixels(); "
         "assert not {'foolbox', 'torchvision', 'pandas'} & set(sys.modules)"
     )
-    root = Path(imagenet.__file__).parents[1]
+    root = Path(imagenet.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 

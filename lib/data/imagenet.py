@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lib.data.files import ImageError
 
-DATA = Path(__file__).parent / "data"
+TABLES = Path(__file__).parent / "tables"
 # Two classes each in the original list; torchvision renamed one of the two, so that a folder of
 # that name may mean either.
 AMBIGUOUS = {"crane": (134, 517), "maillot": (638, 639)}
@@ -20,7 +20,7 @@ AMBIGUOUS = {"crane": (134, 517), "maillot": (638, 639)}
 
 @cache
 def _classes() -> tuple[list[str], list[str]]:
-    with open(DATA / "imagenet_classes.csv", encoding="utf-8", newline="") as file:
+    with open(TABLES / "imagenet_classes.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row["wnid"] for row in rows], [row["name"] for row in rows]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.data.files import SUFFIXES, Crop, ImageError, dimensions
-from lib.data.imagenet import DATA, UnknownClass
+from lib.data.imagenet import TABLES, UnknownClass
 
 Lookup = Callable[[str], int]
 Skipped = list[tuple[str, str]]
@@ -118,7 +118,7 @@ def printable(name: str) -> str:
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
-    with open(DATA / name, encoding="utf-8", newline="") as file:
+    with open(TABLES / name, encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
 
 
