@@ -1,6 +1,6 @@
 """The few lines with which a notebook records what it found.
 
-    from lib.reports import Report
+    from lib.report import Report
 
     report = Report("07-pixel-removal")
     report.claim("PR-1", finding)
