@@ -24,8 +24,8 @@ class Classifier(nn.Module):
 
     In evaluation mode, its parameters frozen, its normalization inside: ``network((x - mean) /
     std)``. ``network`` is in the normal form of :mod:`lib.networks.normal_form` where torch.fx can
-    trace it (``is_graph``), else as given. ``categories`` names the K classes, ``input_size`` is the side
-    in pixels that the network was trained on, ``sha256`` the hash of its weights.
+    trace it (``is_graph``), else as given. ``categories`` names the K classes, ``input_size`` is
+    the side in pixels that the network was trained on, ``sha256`` the hash of its weights.
     """
 
     def __init__(
