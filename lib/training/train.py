@@ -54,11 +54,11 @@ def train(
     Adam with the step size $\frac{lr}2(1+\cos(\pi t/T))$ after t of T steps, cross-entropy, the
     images in a new random order each epoch. ``images`` is a tensor ``(N, C, H, W)``, or
     :class:`lib.data.images.Images`, decoded batch by batch. ``noise`` adds
-    $\mathcal N(0, noise^2)$ to every pixel, anew in every epoch, in pixel units. Parameters of a single
-    value, Fixup's biases and multipliers, take steps of ``scalar_share`` times the size. ``loss(network, images,
-    labels)`` replaces the cross-entropy; a training with a loss of one's own is cached only under
-    a ``loss_key`` that names the loss with all its settings. The last batch of an epoch may be
-    smaller.
+    $\mathcal N(0, noise^2)$ to every pixel, anew in every epoch, in pixel units. Parameters of a
+    single value, Fixup's biases and multipliers, take steps of ``scalar_share`` times the size.
+    ``loss(network, images, labels)`` replaces the cross-entropy; a training with a loss of one's
+    own is cached only under a ``loss_key`` that names the loss with all its settings. The last
+    batch of an epoch may be smaller.
 
     Raises ``ValueError`` for options out of range and for labels that do not fit the images.
     """
