@@ -1,4 +1,4 @@
-# `make help` lists what there is. The work is done in Python: see lib/reports/__main__.py.
+# `make help` lists what there is. The work is done in Python: see lib/builder/__main__.py.
 PROFILE ?= default
 PARAMS  ?=
 SET     ?=
@@ -12,7 +12,7 @@ PYTHON := .venv/bin/python
 SET_UP := env
 endif
 
-CLI   := $(PYTHON) -m lib.reports
+CLI   := $(PYTHON) -m lib.builder
 SLUGS := $(sort $(basename $(notdir $(wildcard notebooks/[0-9a-z]*.ipynb))))
 PLAIN := $(filter-out $(SLUGS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
 
@@ -35,7 +35,7 @@ help: ## this list
 
 env: ## make or update .venv from the pins (happens on its own)
 	@command -v python3 >/dev/null || { echo "error: Python 3.11 or newer is needed: install it and run make again" >&2; exit 1; }
-	@python3 -I lib/environment.py .
+	@python3 -I lib/builder/environment.py $(EXTRAS)
 
 reports: $(SET_UP) ## render every report of a profile that is not current, and the index (default)
 	@+status=0; case " $$MAKEFLAGS" in *" -j"*) jobs= ;; *) jobs=-j$(JOBS) ;; esac; \

@@ -3,12 +3,7 @@
 from benchmarks.rivals import NOISE, PASSES, Rival
 from benchmarks.setting import classifier, passes, photos
 from benchmarks.timing import Row
-from lib.attribution import (
-    expected_gradients,
-    guided_backprop,
-    integrated_gradients,
-    smoothgrad,
-)
+from lib.attribution import expected_gradients, guided_backprop, integrated_gradients, smoothgrad
 
 REFERENCES = 8
 

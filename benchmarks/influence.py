@@ -3,9 +3,9 @@
 from functools import cache
 
 from benchmarks.timing import Row
-from lib.digits import load_digits
-from lib.influence import Influence
-from lib.softmax_regression import fit, softmax_regression
+from lib.data.digits import load_digits
+from lib.influence.functions import Influence
+from lib.influence.softmax_regression import fit, softmax_regression
 
 TRAINING = 4999  # all digits but the one whose loss is explained
 TOLERANCE = 1e-3

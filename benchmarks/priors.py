@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.rivals import Rival
 from benchmarks.timing import Row
-from lib.ensembles import CHUNK, HIDDEN, train_ensemble
+from lib.training.ensembles import CHUNK, HIDDEN, train_ensemble
 
 NETWORKS, STEPS, PEOPLE, INPUTS = 16, 50, 100, 118
 

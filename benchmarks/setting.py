@@ -5,8 +5,8 @@ from functools import cache
 import torch
 
 from lib import copies
-from lib.classifiers import Classifier, load_classifier
-from lib.images import load_images
+from lib.data.images import load_images
+from lib.networks.classifier import Classifier, load_classifier
 
 
 @cache

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib.classifiers import Classifier, load_classifier
-from lib.images import load_images
+from lib.data.images import load_images
+from lib.networks.classifier import Classifier, load_classifier
 
 torch.set_num_threads(_THREADS)
 

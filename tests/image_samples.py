@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.images import Images, load_images
+from lib.data.images import Images, load_images
 
 CLASSES = [1, 243, 281]  # goldfish, bull mastiff, tabby
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib.reports.pair import sealed
+from lib.builder.pair import sealed
 
 LEDGER = """id,report,source,claim,measure
 SA-1,01-sample,A document (2020),Sine is below one half on average.,Mean of a sine over draws.
@@ -69,7 +69,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from lib.reports import Report
+from lib.report import Report
 
 
 def found(verdict, estimate, low, high):
@@ -157,7 +157,7 @@ FAULTS
 %% code
 from types import SimpleNamespace
 
-from lib.reports import Report
+from lib.report import Report
 
 report = Report("02-quick")
 report.metric("steps", steps, varies="exact")
@@ -206,8 +206,8 @@ def write_notebook(root: Path, slug: str, cells) -> None:
 
 def make_project(root: Path) -> Path:
     """Write a project with a rich and a quick notebook into an empty folder."""
-    (root / "lib" / "reports").mkdir(parents=True)
-    (root / "lib" / "reports" / "claims.csv").write_text(LEDGER, encoding="utf-8")
+    (root / "lib" / "core").mkdir(parents=True)
+    (root / "lib" / "core" / "claims.csv").write_text(LEDGER, encoding="utf-8")
     (root / "requirements.txt").write_text("numpy\nmatplotlib==0\n", encoding="utf-8")
     write_notebook(root, "01-sample", SAMPLE)
     write_notebook(root, "02-quick", QUICK)
@@ -220,7 +220,7 @@ def environment() -> dict[str, str]:
 
 
 def command(root: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "lib.reports", "--root", str(root), *map(str, arguments)]
+    return [sys.executable, "-m", "lib.builder", "--root", str(root), *map(str, arguments)]
 
 
 def reports(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess:

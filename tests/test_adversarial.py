@@ -6,7 +6,7 @@ import torch
 from conftest import relative
 
 from lib import copies
-from lib.adversarial import ATTACKS, attack
+from lib.evaluation.adversarial import ATTACKS, attack
 from lib.evaluation.detection import detection_accuracy, restored, shapes_of_area
 
 EPSILON = 8 / 255

@@ -16,8 +16,8 @@ import pytest
 import torch
 from reports_project import command, environment
 
-from lib.reports.compare import compare
-from lib.reports.project import CODE
+from lib.builder.compare import compare
+from lib.builder.workspace import CODE
 
 REPORTS = ["04-x-gradient", "13-deletion-regions", "15-adversarial-defense"]  # the most sensitive
 MACHINES = {  # name -> (what PyTorch then says, threads, environment)

@@ -5,7 +5,7 @@ import torch
 from scipy.ndimage import gaussian_filter, sobel
 
 from lib.attribution import edges, random
-from lib.attribution.baselines import BASELINES, blurred, gaussian_blur, resolve_baseline
+from lib.copies.baselines import BASELINES, blurred, gaussian_blur, resolve_baseline
 
 
 @pytest.fixture(scope="module")

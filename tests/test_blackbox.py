@@ -6,7 +6,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 
 from lib.attribution import gradient, occlusion, rise
-from lib.blackbox import as_classifier
+from lib.networks.blackbox import as_classifier
 
 
 def probabilities(images: np.ndarray) -> np.ndarray:

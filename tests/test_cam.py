@@ -8,8 +8,8 @@ from torch import nn
 
 from lib.attribution import cam, grad_cam, guided_backprop, guided_grad_cam
 from lib.attribution.cam import class_weights
-from lib.classifiers import Classifier
-from lib.layers import LayerError
+from lib.networks.classifier import Classifier
+from lib.networks.layers import LayerError
 
 
 class OneCell(nn.Module):

@@ -5,7 +5,7 @@ import torch
 from conftest import relative
 
 from lib.evaluation.channel_ablation import channel_effects
-from lib.layers import LayerError
+from lib.networks.layers import LayerError
 
 
 def test_before_pooling_and_a_linear_layer_all_three_agree(classifier, pixels, photos):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib.claims import Finding, all_of, bootstrap, identity, ordering, student, undecided
+from lib.report.claims import Finding, all_of, bootstrap, identity, ordering, student, undecided
 
 RULE = "Supported if the interval lies above zero."
 

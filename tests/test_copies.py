@@ -12,12 +12,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lib import copies, draws
+from lib import copies
 from lib.attribution import edges, gradient, input_x_gradient, integrated_gradients, random
 from lib.attribution.smoothgrad import smoothgrad
-from lib.classifiers import Classifier
+from lib.core import draws
+from lib.core.progress import progress
 from lib.evaluation.removal import removal_curves
-from lib.progress import progress
+from lib.networks.classifier import Classifier
 
 N = 5
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.cues import near_cue, plant_cue
+from lib.data.cues import near_cue, plant_cue
 
 IMAGES = torch.rand(100, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(100) % 2

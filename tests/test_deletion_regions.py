@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.attribution.baselines import blurred
+from lib.copies.baselines import blurred
 from lib.evaluation.compactness import area_of_mass
 from lib.evaluation.deletion_regions import (
     box_areas,

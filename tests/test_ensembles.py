@@ -10,10 +10,10 @@ from conftest import relative
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from lib import draws, priors
-from lib.ensembles import ATTRIBUTIONS, Ensemble, initial, roc_auc, train_ensemble
-from lib.evaluation import prior_experiment
-from lib.survey import Splits
+from lib.core import draws
+from lib.data.survey import Splits
+from lib.training import prior_experiment, priors
+from lib.training.ensembles import ATTRIBUTIONS, Ensemble, initial, roc_auc, train_ensemble
 
 SMALL = {"hidden": (16, 8, 4), "epochs": 12, "lr": 1e-2, "references": 2, "steps": 4}
 

@@ -13,7 +13,7 @@ from lib.attribution.excitation_backprop import (
     excitation_backprop,
     probabilities,
 )
-from lib.classifiers import Classifier, load_classifier
+from lib.networks.classifier import Classifier, load_classifier
 
 
 def wrapped(network, channels=1):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.faces import load_faces
+from lib.data.faces import load_faces
 
 
 def test_200_photographs_split_by_seed():

@@ -9,7 +9,7 @@ from conftest import relative, small_network
 
 from lib.attribution import METHODS, gradient, input_x_gradient, integrated_gradients
 from lib.attribution.integrated_gradients import RULES, gauss_legendre, right_riemann
-from lib.classifiers import Classifier
+from lib.networks.classifier import Classifier
 
 ZERO = torch.zeros(1, dtype=torch.long)
 

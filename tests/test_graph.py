@@ -8,9 +8,9 @@ from conftest import relative, small_network
 from torch import nn
 from torch.nn import functional as F
 
-from lib.classifiers import Classifier
-from lib.graph import NotTraceable, normal_form
-from lib.runtime import torchvision
+from lib.core.runtime import torchvision
+from lib.networks.classifier import Classifier
+from lib.networks.normal_form import NotTraceable, normal_form
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 FAMILIES = [

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from lib.attribution import METHODS, gradient, guided_backprop, smoothgrad
 from lib.attribution.combinators import smoothed, times_input
-from lib.classifiers import Classifier
+from lib.networks.classifier import Classifier
 
 
 @pytest.fixture(autouse=True)
@@ -105,8 +105,8 @@ def test_equals_captum_on_a_network_that_captum_handles():
 
 @pytest.mark.filterwarnings("ignore:Setting backward hooks")
 def test_equals_captum_on_resnet18():
-    from lib.classifiers import load_classifier
-    from lib.runtime import torchvision
+    from lib.core.runtime import torchvision
+    from lib.networks.classifier import load_classifier
 
     classifier = load_classifier("resnet18", weights="random", device="cpu", seed=3)
     with torch.random.fork_rng():

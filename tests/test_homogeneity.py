@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lib.classifiers import Classifier
-from lib.degrees import NotHomogeneous, read_degrees, why_not
-from lib.graph import normal_form
-from lib.homogeneity import degree, homogeneity, to_x_dnn
-from lib.small_networks import alexnet_like, build, gap_network, relu_power, residual, vgg_like
+from lib.networks.classifier import Classifier
+from lib.networks.degrees import NotHomogeneous, read_degrees, why_not
+from lib.networks.homogeneity import degree, homogeneity, to_x_dnn
+from lib.networks.normal_form import normal_form
+from lib.networks.small import alexnet_like, build, gap_network, relu_power, residual, vgg_like
 
 MAKERS = (alexnet_like, vgg_like, residual, gap_network)
 IMAGES = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -11,8 +11,8 @@ import torch
 from image_samples import photo_folder, picture, save, small
 from PIL import Image
 
-from lib.image_files import MAX_PIXELS, Crop, UnreadableImage, decode, dimensions
-from lib.images import ImageError
+from lib.data.files import MAX_PIXELS, Crop, UnreadableImage, decode, dimensions
+from lib.data.images import ImageError
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 import torch
 from image_samples import photo_folder, save, small
 
-from lib import imagenet
-from lib.image_files import decode
-from lib.images import ImageError
+from lib.data import imagenet
+from lib.data.files import decode
+from lib.data.images import ImageError
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_batches_decode_a_bounded_number_ahead_and_stop(folder, monkeypatch):
             count[0] += 1
         return decode(path, crop)
 
-    monkeypatch.setattr("lib.images.decode", counting)
+    monkeypatch.setattr("lib.data.images.decode", counting)
     before = threading.active_count()
     stream = small(folder, workers=1).batches(2)
     next(stream)
@@ -274,7 +274,7 @@ def test_sha256(folder, monkeypatch):
     (labels / "labels.csv").write_text("file,label\na.png,1\nb.png,281\n")
     assert small(labels).sha256 != before
     # Beyond the limit the bytes are not read: names, sizes and labels count.
-    monkeypatch.setattr("lib.images.HASHED_WHOLE", 5)
+    monkeypatch.setattr("lib.data.images.HASHED_WHOLE", 5)
     listed = small(folder).sha256
     (folder / "1" / "photo00.png").write_bytes(content)
     assert small(folder).sha256 == listed != changed

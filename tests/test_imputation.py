@@ -6,8 +6,8 @@ import scipy.sparse
 import scipy.sparse.linalg
 import torch
 
-from lib.evaluation.fills import FILLS, ROAD_NOISE
-from lib.evaluation.imputation import linear_imputation
+from lib.copies.fills import FILLS, ROAD_NOISE
+from lib.copies.imputation import linear_imputation
 
 SHIFTS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 

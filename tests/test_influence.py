@@ -5,17 +5,23 @@ import torch
 from torch import nn
 from torch.func import hessian as full_hessian
 
-from lib.digits import load_digits
-from lib.influence import Anchored, Influence, Objective, network_objective, predicted_change
-from lib.inverse_hessian import (
+from lib.data.digits import load_digits
+from lib.influence.functions import (
+    Anchored,
+    Influence,
+    Objective,
+    network_objective,
+    predicted_change,
+)
+from lib.influence.minimize import minimize
+from lib.influence.softmax_regression import fit, refit_without, softmax_regression
+from lib.influence.solvers import (
     Factorization,
     NotConverged,
     NotPositiveDefinite,
     conjugate_gradients,
     lissa,
 )
-from lib.minimize import minimize
-from lib.softmax_regression import fit, refit_without, softmax_regression
 
 
 def ridge(n: int = 30, p: int = 5, l2: float = 0.1):

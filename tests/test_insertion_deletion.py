@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from lib.classifiers import Classifier
 from lib.evaluation.insertion_deletion import (
     blur,
     insertion_deletion_areas,
     insertion_deletion_curves,
 )
+from lib.networks.classifier import Classifier
 
 X = torch.rand(2, 3, 8, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 W = torch.randn(1, 3, 8, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

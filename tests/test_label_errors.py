@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.stats import linregress, pearsonr, spearmanr
 
-from lib.evaluation.association import correlation, goes_together, rank_correlation, slope
-from lib.evaluation.label_errors import find_label_errors, plant_label_errors
+from lib.evaluation.correlation import correlation, rank_correlation, slope
+from lib.influence.label_errors import find_label_errors, plant_label_errors
+from lib.report.claims import goes_together
 
 
 def clusters(n: int = 120):

@@ -5,8 +5,8 @@ import torch
 from conftest import relative
 from torch import nn
 
-from lib.classifiers import Classifier, load_classifier
-from lib.layers import (
+from lib.networks.classifier import Classifier, load_classifier
+from lib.networks.layers import (
     LayerError,
     activations_and_gradients,
     cam_layer,

@@ -15,8 +15,7 @@ from lib.attribution.lime import (
     superpixel_scores,
     weighted_r2,
 )
-from lib.attribution.superpixels import quickshift, slic, superpixels, tiles
-from lib.blackbox import as_classifier
+from lib.copies.superpixels import quickshift, slic, superpixels, tiles
 from lib.evaluation.fidelity import (
     fidelity_by_distance,
     fidelity_by_samples,
@@ -25,6 +24,7 @@ from lib.evaluation.fidelity import (
     rows_with_share_off,
     stability,
 )
+from lib.networks.blackbox import as_classifier
 
 WEIGHTS = torch.tensor([2.0, -1.0, 0.5, 0.0, 3.0, -0.25], dtype=torch.float64)
 SEGMENTS = tiles(4)(np.zeros((8, 12, 1)))  # six squares

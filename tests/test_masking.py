@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib import draws
 from lib.attribution import random
-from lib.classifiers import Classifier
+from lib.core import draws
 from lib.evaluation import masking
 from lib.evaluation.maps import signed
 from lib.evaluation.masking import (
@@ -21,8 +20,9 @@ from lib.evaluation.masking import (
     masking_curves,
     masking_metrics,
     visible,
-)  # fmt: skip
+)
 from lib.evaluation.removal import removal_order
+from lib.networks.classifier import Classifier
 
 KEYS = [1]
 HAND = torch.tensor([[[3.0, -2.0], [1.0, 0.0]]])

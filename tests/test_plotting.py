@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import plotting
 from lib.attribution import METHODS
-from lib.claims import Finding
+from lib.report import figures as plotting
+from lib.report.claims import Finding
 
 
 @pytest.fixture(autouse=True)

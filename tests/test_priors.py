@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib import ensemble_gradients, ensembles, priors
 from lib.evaluation.sharpness import total_variation
+from lib.training import ensemble_gradients, ensembles, priors
 
 torch.manual_seed(0)
 DOUBLE = torch.float64

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import draws
+from lib.copies.fills import FILLS
+from lib.core import draws
 from lib.evaluation.boxes import inside_boxes
-from lib.evaluation.fills import FILLS
 from lib.evaluation.maps import REDUCTIONS, magnitude, signed
 from lib.evaluation.removal import (
     ORDERS,

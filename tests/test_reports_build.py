@@ -26,12 +26,12 @@ from reports_project import (
     write_notebook,
 )
 
-from lib.reports.console import cores, threads_of_a_kernel
-from lib.reports.execute import kernel_environment
-from lib.reports.overrides import resolve_run
-from lib.reports.pair import html_build, read_results
-from lib.reports.project import Project
-from lib.reports.provenance import content_hash
+from lib.builder.console import cores, threads_of_a_kernel
+from lib.builder.execute import kernel_environment
+from lib.builder.overrides import resolve_run
+from lib.builder.pair import html_build, read_results
+from lib.builder.provenance import content_hash
+from lib.builder.workspace import Project
 
 
 def set_parameters(root, text):
@@ -130,7 +130,7 @@ def test_a_page_that_is_not_fit_is_not_put_in_place(tmp_path, case):
 def test_a_claim_of_the_ledger_must_be_recorded(tmp_path):
     root = make_project(tmp_path / "project")
     row = "QU-2,02-quick,Another document,Two is two.,Identity.\n"
-    (root / "lib/reports/claims.csv").write_text(LEDGER + row)
+    (root / "lib/core/claims.csv").write_text(LEDGER + row)
     cells = [list(cell) for cell in QUICK]
     cells[-1][1] = cells[-1][1].replace("report.verdicts()", "")
     write_notebook(root, "02-quick", cells)
@@ -170,7 +170,7 @@ def ingredient_library(root):
 
 
 def ingredient_ledger(root):
-    path = root / "lib/reports/claims.csv"
+    path = root / "lib/core/claims.csv"
     path.write_text(path.read_text().replace("One is one.", "One equals one."))
 
 

@@ -6,8 +6,8 @@ import json
 import pytest
 from reports_project import built_project
 
-from lib.reports.compare import compare
-from lib.reports.tolerance import near, on_the_edge, overlap
+from lib.builder.compare import compare
+from lib.core.tolerance import near, on_the_edge, overlap
 
 
 @pytest.fixture

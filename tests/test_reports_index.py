@@ -10,13 +10,13 @@ import zlib
 import pytest
 from reports_project import built_project, copy_of_built, forge, make_project, reports
 
-from lib.reports.build import is_current
-from lib.reports.check import page_problems
-from lib.reports.index import card, thumbnail, write_index
-from lib.reports.overrides import resolve_run
-from lib.reports.pair import damage
-from lib.reports.project import Project
-from lib.reports.provenance import content_hash
+from lib.builder.build import is_current
+from lib.builder.check import page_problems
+from lib.builder.index import card, thumbnail, write_index
+from lib.builder.overrides import resolve_run
+from lib.builder.pair import damage
+from lib.builder.provenance import content_hash
+from lib.builder.workspace import Project
 
 
 def index_of(root, profile="default"):

@@ -28,8 +28,8 @@ def project(tmp_path_factory):
     """A project with one good and one broken notebook, and the builder itself."""
     root = make_project(tmp_path_factory.mktemp("make") / "project")
     ours = shutil.ignore_patterns("__pycache__", "claims.csv")
-    shutil.copytree(ROOT / "lib/reports", root / "lib/reports", ignore=ours, dirs_exist_ok=True)
-    for name in ("lib/__init__.py", "lib/environment.py", "Makefile"):
+    shutil.copytree(ROOT / "lib/builder", root / "lib/builder", ignore=ours, dirs_exist_ok=True)
+    for name in ("lib/__init__.py", "lib/builder/environment.py", "Makefile"):
         shutil.copy(ROOT / name, root / name)
     (root / "notebooks/01-sample.ipynb").unlink()
     write_notebook(
@@ -128,10 +128,10 @@ def test_set_up_runs_by_itself_and_its_failure_is_one_line(project):
     link = project / ".venv/bin/python"
     link.unlink(missing_ok=True)
     link.symlink_to(sys.executable)
+    code = "from lib.builder.environment import pins; print(pins(), end='')"
     stamp = subprocess.run(
-        [sys.executable, "-c", "from lib.environment import fingerprint; print(fingerprint('.'))"],
-        cwd=project, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True
+    ).stdout
     (project / ".venv/.ready").write_text(stamp)
     assert make(project, "env", python=None).returncode == 0
     shutil.rmtree(project / ".venv")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lib.builder.yamlfile import read_yaml
 from reports_project import (
     built_project,
     copy_of_built,
@@ -19,10 +20,9 @@ from reports_project import (
     write_notebook,
 )
 
-from lib.reports.overrides import Run, parse_set, resolve_run
-from lib.reports.parameters import ParameterError, check_values, describe, read_schema
-from lib.reports.project import Project, UsageError
-from lib.reports.yamlfile import read_yaml
+from lib.builder.overrides import Run, parse_set, resolve_run
+from lib.builder.parameters import ParameterError, check_values, describe, read_schema
+from lib.builder.workspace import Project, UsageError
 
 HERE = Path(__file__).parent
 CELL = """from typing import Literal
@@ -282,7 +282,7 @@ def test_bad_set_names_set(text):
 def test_names_of_methods_and_fills_are_those_of_the_library():
     """The builder knows them without PyTorch, and refuses others before a kernel starts."""
     from lib.attribution import METHODS
-    from lib.evaluation.fills import FILLS
+    from lib.copies.fills import FILLS
 
     project, sources = Project(), {}
     for slug in project.slugs():

@@ -7,11 +7,11 @@ import nbformat
 import pytest
 from reports_project import built_project, copy_of_built, notebook, reports
 
-from lib.reports.check import page_problems
-from lib.reports.execute import ReportFailed
-from lib.reports.markdown import Contents, trusted, untrusted
-from lib.reports.mathml import mathml
-from lib.reports.render import render_body, title_and_question
+from lib.builder.check import page_problems
+from lib.builder.execute import ReportFailed
+from lib.builder.markdown import Contents, trusted, untrusted
+from lib.builder.mathml import mathml
+from lib.builder.render import render_body, title_and_question
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhg"

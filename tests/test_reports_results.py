@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from lib import claims
-from lib.reports import Report, markup
-from lib.reports.ledger import load_ledger
+from lib.core import markup
+from lib.core.ledger import load_ledger
+from lib.report import Report, claims
 
 
 def finding(**changes):

@@ -6,10 +6,10 @@ import torch
 from conftest import relative
 from skimage.transform import resize
 
-from lib import draws
 from lib.attribution import rise
 from lib.attribution.rise import random_masks, rise_maps, rise_scores
-from lib.blackbox import as_classifier
+from lib.core import draws
+from lib.networks.blackbox import as_classifier
 
 IMAGES = torch.rand(2, 3, 20, 14, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([0, 1])

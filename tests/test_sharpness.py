@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lib.attribution.baselines import gaussian_blur
+from lib.copies.baselines import gaussian_blur
 from lib.evaluation.sharpness import total_variation
 
 

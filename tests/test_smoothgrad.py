@@ -5,10 +5,10 @@ import pytest
 import torch
 from conftest import Exact, relative
 
-from lib import draws
 from lib.attribution import edges, gradient, integrated_gradients
 from lib.attribution.smoothgrad import STATISTICS, noisy_moments, smoothgrad
-from lib.classifiers import Classifier
+from lib.core import draws
+from lib.networks.classifier import Classifier
 
 SIZE = 6
 ZERO = torch.zeros(1, dtype=torch.long)

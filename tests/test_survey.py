@@ -5,8 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import survey as surveys
-from lib.survey import AGE, COPIES, LEAKS, TARGET, blocks, health_survey, load_survey, make_splits
+from lib.data import survey as surveys
+from lib.data.survey import (
+    AGE,
+    COPIES,
+    LEAKS,
+    TARGET,
+    blocks,
+    health_survey,
+    load_survey,
+    make_splits,
+)
 
 
 @pytest.fixture(scope="module")

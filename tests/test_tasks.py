@@ -5,9 +5,10 @@ import torch
 from image_samples import save
 from torch import nn
 
-from lib import tasks
-from lib.runtime import torchvision
-from lib.training import accuracy, train
+from lib.core.runtime import torchvision
+from lib.data import tasks
+from lib.training import recipes
+from lib.training.train import accuracy, train
 
 
 @pytest.fixture(scope="module")
@@ -26,25 +27,25 @@ def test_folders_of_images_train_and_are_explained_as_the_digits_are(
     task = tasks.load_task(*folders, size=28, limit=9)
     assert (task.channels, len(task.train_labels), len(task.test_labels)) == (3, 9, 12)
     assert task.categories == ["bird", "cat", "dog"]
-    network = tasks.make_network("gap_network", task, bias=False)
+    network = recipes.make_network("gap_network", task, bias=False)
     trained = train(network, task.train_images, task.train_labels, epochs=1, batch_size=4)
     assert 0 <= accuracy(trained, task.test_images, task.test_labels) <= 1
     pixels, labels = task.test_batch(5)
-    classifier = tasks.as_classifier(trained, task, "gap")
+    classifier = recipes.as_classifier(trained, task, "gap")
     assert classifier(pixels).shape == (5, 3) and len(labels) == 5
     assert float(classifier(torch.zeros_like(pixels)).abs().max()) == 0  # black is the origin
     assert len(tasks.with_limit(task, 4).train_images) == 4
 
 
 def test_recipes_are_overruled_by_what_is_given():
-    assert tasks.recipe("residual", epochs=None, lr=0.5)["lr"] == 0.5
-    assert tasks.recipe("residual", epochs=None)["epochs"] == 4
-    assert tasks.recipe("resnet18", lr=None) == {}
+    assert recipes.recipe("residual", epochs=None, lr=0.5)["lr"] == 0.5
+    assert recipes.recipe("residual", epochs=None)["epochs"] == 4
+    assert recipes.recipe("resnet18", lr=None) == {}
 
 
 def test_torchvision_networks_lose_their_biases_and_keep_their_dropout():
     task = tasks.load_task()
-    network = tasks.make_network("alexnet", task, bias=False)
+    network = recipes.make_network("alexnet", task, bias=False)
     assert not any("bias" in name for name, _ in network.named_parameters())
     assert any(isinstance(module, nn.Dropout) for module in network.modules())
 
@@ -64,10 +65,10 @@ def test_bad_input(folders, tmp_path):
         assert "\n" not in str(error.value)
     task = tasks.load_task()
     with pytest.raises(ValueError, match="network 'lenet' is unknown"):
-        tasks.make_network("lenet", task)
+        recipes.make_network("lenet", task)
     with pytest.raises(ValueError, match="for images of 28 x 28; size is 32"):
-        tasks.make_network("residual", tasks.load_task(*folders, size=32))
+        recipes.make_network("residual", tasks.load_task(*folders, size=32))
     with pytest.raises(ValueError, match="batch normalization shifts while it trains"):
-        tasks.drop_biases(torchvision.models.resnet18())
+        recipes.drop_biases(torchvision.models.resnet18())
     with pytest.raises(ValueError, match=r"no X-DNN can be made of it: .*GELU"):
-        tasks.drop_biases(nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.Flatten()))
+        recipes.drop_biases(nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.Flatten()))

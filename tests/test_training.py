@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from lib import training
-from lib.classifiers import Classifier
-from lib.digits import CATEGORIES, load_digits
-from lib.graph import normal_form
-from lib.small_networks import alexnet_like, build, gap_network, relu_power, residual, vgg_like
-from lib.training import accuracy, train
+from lib.data.digits import CATEGORIES, load_digits
+from lib.networks.classifier import Classifier
+from lib.networks.normal_form import normal_form
+from lib.networks.small import alexnet_like, build, gap_network, relu_power, residual, vgg_like
+from lib.training import train as training
+from lib.training.train import accuracy, train
 
 IMAGES = torch.rand(96, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(96) % 10

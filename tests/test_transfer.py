@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from lib.attribution.baselines import blurred
 from lib.attribution.meaningful_perturbation import DATASET_MEAN
+from lib.copies.baselines import blurred
 from lib.evaluation.transfer import correctly_classified, null_images, scores_under
 
 TARGETS = torch.tensor([0, 0])

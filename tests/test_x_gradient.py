@@ -8,9 +8,9 @@ from lib.attribution import METHODS
 from lib.attribution.gradient import gradient, input_x_gradient
 from lib.attribution.integrated_gradients import integrated_gradients
 from lib.attribution.x_gradient import x_gradient
-from lib.classifiers import Classifier
-from lib.homogeneity import NotHomogeneous, to_x_dnn
-from lib.small_networks import alexnet_like, build, gap_network, relu_power, residual, vgg_like
+from lib.networks.classifier import Classifier
+from lib.networks.homogeneity import NotHomogeneous, to_x_dnn
+from lib.networks.small import alexnet_like, build, gap_network, relu_power, residual, vgg_like
 
 IMAGES = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([3, 1, 4, 1])

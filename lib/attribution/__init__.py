@@ -1,17 +1,14 @@
 """Attribution methods: ``method(classifier, images, targets, *, ...) -> maps``.
 
 Maps are ``(N, C, H, W)`` or ``(N, 1, H, W)``, signed and raw. ``METHODS`` names every method, so
-that a parameter file can choose.
+that a parameter file can choose. Imports copies, networks and core.
 """
 
 from collections.abc import Callable
 
-from lib.attribution.baselines import edges, random
 from lib.attribution.cam import cam
-from lib.attribution.excitation_backprop import (
-    contrastive_excitation_backprop,
-    excitation_backprop,
-)
+from lib.attribution.controls import edges, random
+from lib.attribution.excitation_backprop import contrastive_excitation_backprop, excitation_backprop
 from lib.attribution.expected_gradients import expected_gradients
 from lib.attribution.grad_cam import grad_cam, guided_grad_cam
 from lib.attribution.gradient import gradient, input_x_gradient

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lib import copies
-from lib.layers import activations_and_gradients, cam_layer
+from lib.networks.layers import activations_and_gradients, cam_layer
 
 TOLERANCE = 1e-3  # of the largest logit, between the network and pooling + linear layer
 

@@ -8,7 +8,7 @@ $$p_j \mapsto x_j \sum_i w^+_{ij}\,\frac{p_i}{\sum_k w^+_{ik} x_k}.$$
 
 Biases excite nothing, nor do negative responses: the image itself and linear bottlenecks, which
 no ReLU follows, have them, and they count as zero. The rule belongs to the layers, so the graph of
-:mod:`lib.graph` is read node by node; the network is never altered.
+:mod:`lib.networks.normal_form` is read node by node; the network is never altered.
 """
 
 import copy
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from lib import copies
 from lib.attribution.cam import enlarge, single_pass
-from lib.layers import find_layer, spatial_layers
+from lib.networks.layers import find_layer, spatial_layers
 
 STRIDE = 8  # the default layer's cells, in pixels: GoogLeNet's pool2, which the paper reads
 # One input unit, one output unit: the probability passes as it is.

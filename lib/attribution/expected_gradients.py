@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lib import copies, draws
+from lib import copies
+from lib.core import draws
 
 GRAY_LEVELS = 16  # of the default references
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import copies
-from lib.attribution.baselines import resolve_baseline
+from lib.copies.baselines import resolve_baseline
 
 Rule = Callable[[int], tuple[np.ndarray, np.ndarray]]
 

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lib import copies, draws
-from lib.attribution.baselines import BASELINES, resolve_baseline
-from lib.attribution.superpixels import Segmenter, superpixels
+from lib import copies
+from lib.copies.baselines import BASELINES, resolve_baseline
+from lib.copies.superpixels import Segmenter, superpixels
+from lib.core import draws
 
 SCORES = ("probability", "logit")
 SUPERPIXEL_MEAN = "superpixel mean"  # the fill of LIME's authors: each piece's own mean color
@@ -82,9 +83,9 @@ def explain_lime(
     ``ridge``, and the weight of a copy :func:`kernel` with ``width``.
 
     ``classifier`` needs only ``scores``: wrap any other function by
-    :func:`lib.blackbox.as_classifier`. ``segments`` is ``quickshift``, ``slic``, a function
-    ``image (H, W, C) -> labels (H, W)``, or one label map per image; labels may be any integers.
-    ``fill`` is ``superpixel mean``, or what :func:`resolve_baseline` takes.
+    :func:`lib.networks.blackbox.as_classifier`. ``segments`` is ``quickshift``, ``slic``, a
+    function ``image (H, W, C) -> labels (H, W)``, or one label map per image; labels may be any
+    integers. ``fill`` is ``superpixel mean``, or what :func:`resolve_baseline` takes.
 
     Raises ``ValueError`` for samples or ridge out of range, a single superpixel, and for scores
     that are not finite.
@@ -122,7 +123,7 @@ def superpixel_scores(
 ) -> Float[np.ndarray, "n m"]:
     """The target's score of copy k of image i, which shows the superpixels of ``presence[i][k]``.
 
-    ``labels`` come from :func:`lib.attribution.superpixels.superpixels`; every image has the same
+    ``labels`` come from :func:`lib.copies.superpixels.superpixels`; every image has the same
     number of rows. Raises ``ValueError`` for scores that are not finite.
     """
     pixels, classes = copies.check_inputs(classifier, images, targets)

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.compiled import weights_hash
-from lib.runtime import cache_dir
+from lib.core.runtime import cache_dir
+from lib.networks.score_route import weights_hash
 
 
 def paths(

@@ -16,10 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 
-from lib import copies, draws
-from lib.attribution import baselines, mask_cache
-from lib.attribution.baselines import gaussian_blur, mean_color, resolve_baseline
-from lib.progress import progress
+from lib import copies
+from lib.attribution import mask_cache
+from lib.copies import baselines
+from lib.copies.baselines import gaussian_blur, mean_color, resolve_baseline
+from lib.core import draws
+from lib.core.progress import progress
 
 GAMES = ("deletion", "preservation")
 PERTURBATIONS = ("blur", "constant", "noise")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import conv_transpose2d
 
 from lib import copies
-from lib.attribution.baselines import resolve_baseline
+from lib.copies.baselines import resolve_baseline
 
 
 def occlusion(

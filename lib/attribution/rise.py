@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lib import copies, draws
-from lib.attribution.baselines import resolve_baseline
+from lib import copies
+from lib.copies.baselines import resolve_baseline
+from lib.core import draws
 
 NORMALIZATIONS = ("coverage", "expectation")
 _MASKS_AT_ONCE = 64
@@ -46,7 +47,7 @@ def rise(
     the mean score (nothing is known of it).
 
     ``classifier`` needs scores only: any function of images is one, see
-    :func:`lib.blackbox.as_classifier`.
+    :func:`lib.networks.blackbox.as_classifier`.
 
     Raises ``ValueError`` for no masks, no cells, a probability outside (0, 1), an unknown option,
     and for scores that are not finite.

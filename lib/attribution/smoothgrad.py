@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lib import copies, draws
+from lib import copies
 from lib.attribution.gradient import gradient
+from lib.core import draws
 
 STATISTICS = ("mean", "squared", "variance")
 

@@ -10,8 +10,8 @@ $$\mathrm{IG}_i = z_i\,\partial_iS(z)\int_0^1\alpha^{k-1}d\alpha = \frac1k\,z_i\
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lib import homogeneity
 from lib.attribution.gradient import gradient
+from lib.networks import homogeneity
 
 
 def x_gradient(

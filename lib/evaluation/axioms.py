@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib.classifiers import Classifier
 from lib.evaluation import tiny
+from lib.networks.classifier import Classifier
 
 TOLERANCE = 0.01
 Attribute = Callable[[nn.Module, Sequence[float]], Tensor]

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import copies
-from lib.layers import activations_and_gradients, find_layer, split
+from lib.networks.layers import activations_and_gradients, find_layer, split
 
 
 @dataclass(frozen=True)

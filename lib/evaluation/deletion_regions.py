@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import copies
-from lib.attribution.baselines import blurred, gaussian_blur
+from lib.copies.baselines import blurred, gaussian_blur
 from lib.evaluation.transfer import PERTURBATIONS, null_images
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from lib import draws
+from lib.core import draws
 
 
 def detection_accuracy(

@@ -7,15 +7,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lib import draws
-from lib.attribution.lime import (
-    LimeExplanation,
-    fit_linear,
-    kernel,
-    superpixel_scores,
-    weighted_r2,
-)
-from lib.evaluation.association import rank_correlation
+from lib.attribution.lime import LimeExplanation, fit_linear, kernel, superpixel_scores, weighted_r2
+from lib.core import draws
+from lib.evaluation.correlation import rank_correlation
 
 
 def rows_with_share_off(

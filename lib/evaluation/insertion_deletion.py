@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from lib.evaluation.fills import constant_fill
+from lib.copies.fills import constant_fill
 from lib.evaluation.removal import areas, removal_curves
 
 STEPS = 28  # of the authors' evaluation: 8 rows of 224 pixels each

@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from lib import copies, draws
+from lib import copies
+from lib.core import draws
 from lib.evaluation.removal import areas, removal_order
 
 FRACTIONS = tuple(float(p) for p in np.geomspace(0.01, 1, 16))

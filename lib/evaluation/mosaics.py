@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lib import draws
+from lib.core import draws
 
 _TRIES = 1000  # drawings without a new mosaic before the photos count as used up
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.image_files import dimensions
-from lib.images import Images
+from lib.data.files import dimensions
+from lib.data.images import Images
 
 PARTS = ("eye", "foot")
 COLUMNS = ("file", "part", "x", "y")

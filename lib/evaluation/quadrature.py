@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import copies
-from lib.attribution.baselines import resolve_baseline
+from lib.copies.baselines import resolve_baseline
 
 GRID_RULES = ("right_riemann", "midpoint", "trapezoid")
 METRICS = ("difference", "gap")

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lib import copies, draws
-from lib.evaluation.fills import FILLS, Fill
+from lib import copies
+from lib.copies.fills import FILLS, Fill
+from lib.core import draws
 
 ORDERS = ("morf", "lerf")
 SCORES = ("probability", "logit", "accuracy")

@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lib import copies, draws
-from lib.attribution.baselines import blurred, mean_color, resolve_baseline
+from lib import copies
 from lib.attribution.meaningful_perturbation import DATASET_MEAN
-from lib.images import Images
+from lib.copies.baselines import blurred, mean_color, resolve_baseline
+from lib.core import draws
+from lib.data.images import Images
 
 PERTURBATIONS = ("blur", "constant", "noise")
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy.ndimage import find_objects, label
 from torch import Tensor
 
-from lib import draws
+from lib.core import draws
 
 THRESHOLD = 0.2  # of the maximum; Grad-CAM's paper uses 0.15
 _NEIGHBORS = np.ones((3, 3))  # pixels that touch at a corner belong together

@@ -1,0 +1,129 @@
+"""Two results files, number by number: what agrees, what changed, what only the clock decides.
+
+What a number may differ by is what the new results say, for the notebook says it today
+(`lib.core.tolerance`); what the old ones say is itself compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from lib.core import markup
+from lib.core.tolerance import near, on_the_edge, overlap
+
+Line = tuple[str, str, str]  # status (PASS, CHANGED, EDGE or WALL-CLOCK), what, remark
+_LISTS = {"parameters", "claims", "metrics", "tolerances", "wall_clock"}
+_MADE = {"provenance", "build", "sha256"}  # of the making, not of the result
+
+
+def _number(name: str, old: Any, new: float, agree: bool) -> Line:
+    if type(old) not in (int, float) or not math.isfinite(old):
+        return "CHANGED", name, f"{old!r} is not a number, now {new:.6g}"
+    return "PASS" if agree else "CHANGED", name, f"{old:.6g} -> {new:.6g}"
+
+
+def _same(prefix: str, old: dict[str, Any], new: dict[str, Any], but: set[str]) -> Iterator[Line]:
+    """A line for each entry that differs: of names and texts there is nothing to count."""
+    for name in old | new:
+        if name not in but and (name not in old or name not in new or old[name] != new[name]):
+            yield "CHANGED", f"{prefix}{name}", f"{old.get(name)!r} -> {new.get(name)!r}"
+
+
+def _verdict(old: dict[str, Any], new: dict[str, Any]) -> Line:
+    name, verdicts = f"{new['id']}.verdict", (old["verdict"], new["verdict"])
+    if verdicts[0] == verdicts[1]:
+        return "PASS", name, verdicts[0]
+    remark, threshold = f"{verdicts[0]} -> {verdicts[1]}", new["threshold"]
+    measured = [claim["interval"] for claim in (old, new) if claim["n"]]
+    if (
+        new["varies"] == "trained"
+        and set(verdicts) != {"supported", "contradicted"}  # from one side to the other is no edge
+        and any(on_the_edge(interval, threshold) for interval in measured)
+    ):
+        return "EDGE", name, f"{remark}: an interval ends beside the rule's {threshold:g}"
+    return "CHANGED", name, remark
+
+
+def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    id, varies = new["id"], new["varies"]
+    measured = bool(old["n"] and new["n"])  # n = 0: the data cannot speak to the claim
+    numbers = {"estimate", "interval"} if measured else set()
+    yield from _same(f"{id}.", old, new, {"verdict", "n", "threshold"} | numbers)
+    few = new["n_within"] if measured else 0
+    yield _number(f"{id}.n", old["n"], new["n"], abs(new["n"] - old["n"]) <= few)
+    same = near(old["threshold"], new["threshold"], {"varies": "frozen"})
+    yield _number(f"{id}.threshold", old["threshold"], new["threshold"], same)
+    if new["wall_clock"]:
+        both = [f"{claim['verdict']}, {markup.number(claim['estimate'])}" for claim in (old, new)]
+        yield "WALL-CLOCK", id, " -> ".join(both)
+        return
+    yield _verdict(old, new)
+    if not measured:
+        return
+    before, after, ends = old["estimate"], new["estimate"], (old["interval"], new["interval"])
+    if varies == "trained":
+        yield _number(f"{id}.estimate", before, after, overlap(before, ends[0], after, ends[1]))
+        return
+    yield _number(f"{id}.estimate", before, after, near(before, after, new))
+    for end, before, after in zip(("low", "high"), *ends, strict=True):
+        yield _number(f"{id}.interval.{end}", before, after, near(before, after, new))
+
+
+def _metric(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    before, after = old["metrics"][name], new["metrics"][name]
+    rules = old["tolerances"].get(name, {}), new["tolerances"][name]
+    yield from _same(f"{name}: ", *rules, {"interval"})
+    if rules[1]["varies"] == "trained":
+        agree = overlap(before, rules[0]["interval"], after, rules[1]["interval"])
+    else:
+        agree = near(before, after, rules[1])
+    yield _number(name, before, after, agree)
+
+
+def _time(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    yield "WALL-CLOCK", name, f"{old['wall_clock'][name]:.4g} -> {new['wall_clock'][name]:.4g}"
+
+
+def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    """Compare two results files' contents, number by number. A missing or new number is CHANGED.
+
+    Raises:
+        KeyError, TypeError, ValueError: the old ones are not results as they are written today.
+    """
+    yield from _same("", old, new, _LISTS | _MADE)
+    yield from _same("parameter ", old["parameters"], new["parameters"], set())
+    facts = {name: old["provenance"].get(name) for name in new["provenance"]}
+    yield from _same("provenance ", facts, new["provenance"], {"device", "content_hash"})
+    ids = [claim["id"] for claim in old["claims"]]
+    if len(set(ids)) < len(ids):
+        yield "CHANGED", "claims", "one stands there twice"
+    claims = [{claim["id"]: claim for claim in results["claims"]} for results in (old, new)]
+    listed = [
+        (*claims, lambda id: _claim(claims[0][id], claims[1][id])),
+        (old["metrics"], new["metrics"], lambda name: _metric(name, old, new)),
+        (old["wall_clock"], new["wall_clock"], lambda name: _time(name, old, new)),
+    ]
+    for before, after, lines in listed:
+        for name in before | after:
+            if name in before and name in after:
+                yield from lines(name)
+            else:
+                yield "CHANGED", name, "is gone" if name in before else "is new"
+
+
+def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
+    """A line for each claim that the page, or the index if there is one, shows otherwise."""
+    for claim in results["claims"]:
+        id, badge = claim["id"], markup.badge(claim["verdict"])
+        row = index.partition(f'<tr id="{id}">')[2].partition("</tr>")[0]
+        parts = [
+            ("page", page, f"{badge}<b>{id}</b>"),
+            ("page", page, markup.verdict_row(claim)),
+            ("index", index, f"{id} {claim['verdict']}</a>"),
+            ("index", row or index, markup.estimate(claim)),
+            ("index", row or index, f"n = {claim['n']}</span></td><td>{badge}"),
+        ]
+        for name in dict.fromkeys(name for name, html, part in parts if html and part not in html):
+            yield "CHANGED", id, f"the {name} shows something else"

@@ -1,0 +1,216 @@
+"""reports/<profile>/index.html: a card per report, and the ledger of all claims."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import os
+import re
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lib.builder import page
+from lib.builder.build import build_folder, locked, put_in_place
+from lib.builder.check import page_problems
+from lib.builder.overrides import Run, load_notebook, resolve_run
+from lib.builder.pair import damage, read_results
+from lib.builder.parameters import notebook_schema
+from lib.builder.provenance import content_hash
+from lib.builder.workspace import CUSTOM, Project, UsageError
+from lib.core import markup
+from lib.core.ledger import load_ledger
+
+WIDTH, QUALITY = 640, 78  # of a thumbnail: about 20 kB each
+LARGEST = 50_000_000  # pixels of a cover: more would fill the memory
+_COVER = re.compile(r"<img\b[^>]*\bdata-cover\b[^>]*>")
+
+
+@dataclass
+class Card:
+    """What the index shows of one report."""
+
+    slug: str
+    title: str
+    question: str
+    state: str  # current, stale, unchecked, orphan (its notebook is gone), missing or damaged
+    failed: bool
+    results: dict[str, Any] | None = None  # None unless page and results are as they were made
+    damage: str = ""  # why they are not
+    seconds: float = 0.0
+    size: float = 0.0  # MB
+    picture: str = ""
+    alt: str = ""
+
+    @property
+    def rendered(self) -> bool:
+        return self.results is not None
+
+    @property
+    def href(self) -> str:
+        """Its page's address, whatever stands in its name."""
+        return quote(os.fsencode(self.slug), safe="")
+
+
+def thumbnail(html: str) -> tuple[str, str]:
+    """(data URL, alt text) of the figure marked as cover; empty if there is none to show."""
+    from PIL import Image
+
+    found = _COVER.search(html)
+    if not found:
+        return "", ""
+    facts = dict(re.findall(r'\b(alt|src)="([^"]*)"', found.group()))
+    _, _, data = facts.get("src", "").partition(";base64,")
+    with contextlib.suppress(Exception):  # a picture that cannot be read is none
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        if image.width * image.height > LARGEST:
+            return "", ""
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image).convert("RGB")
+        image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+        encoded = base64.b64encode(buffer.getvalue()).decode()
+        return f"data:image/jpeg;base64,{encoded}", unescape(facts.get("alt", ""))
+    return "", ""
+
+
+def _digest_now(project: Project, profile: str, slug: str, results: dict[str, Any]) -> str | None:
+    """The content hash that a report made now would carry; None if its inputs are out of reach."""
+    where = f"notebooks/{slug}.ipynb"
+    try:
+        if profile != CUSTOM:
+            return content_hash(resolve_run(project, slug, profile))
+        notebook = load_notebook(project.notebook(slug), where)
+        schema = notebook_schema(notebook, where, project.root)
+        if set(schema) != set(results["parameters"]):
+            return ""
+        values = results["parameters"]
+        return content_hash(
+            Run(project, slug, profile, None, None, notebook, schema, values, values)
+        )
+    except (UsageError, OSError):
+        return None
+
+
+def card(project: Project, profile: str, slug: str) -> Card:
+    """Read what is known of one report; nothing is executed."""
+    problem = damage(project, profile, slug)
+    if not problem:
+        try:
+            return _rendered(project, profile, slug)
+        except Exception as error:  # results of another version; the other cards are shown
+            problem = f"{slug}.json cannot be read: {type(error).__name__}: {error}"
+    title, question = slug, ""
+    with contextlib.suppress(Exception):  # a notebook in the making still gets its card
+        from lib.builder.markdown import plain, trusted_inline
+        from lib.builder.render import title_and_question
+
+        first = title_and_question(load_notebook(project.notebook(slug), slug))
+        title, question = (plain(trusted_inline(text)) for text in first[:2])
+    files = project.json(profile, slug), project.html(profile, slug)
+    state = "damaged" if any(map(os.path.lexists, files)) else "missing"
+    failed = project.failed(profile, slug).exists()
+    return Card(slug, title, question, state, failed, damage=problem)
+
+
+def _rendered(project: Project, profile: str, slug: str) -> Card:
+    """The card of a report whose files are as they were made."""
+    results, path = read_results(project.json(profile, slug)), project.html(profile, slug)
+    now = _digest_now(project, profile, slug, results)
+    if not project.notebook(slug).exists():
+        state = "orphan"
+    elif now is None:
+        state = "unchecked"
+    else:
+        state = "current" if now == results["provenance"]["content_hash"] else "stale"
+    for claim in results["claims"]:
+        markup.verdict_row(claim)  # whatever the index shows of it is there
+    return Card(
+        slug,
+        results["title"],
+        results["question"],
+        state,
+        project.failed(profile, slug).exists(),
+        results,
+        "",
+        float(results["build"]["seconds"]),
+        path.stat().st_size / 1e6,
+        *thumbnail(path.read_text(encoding="utf-8")),
+    )
+
+
+def _name(slug: str) -> str:
+    """A slug in words: `08-cam-and-grad-cam` without a title yet is CAM and Grad-CAM."""
+    written = {"smoothgrad": "SmoothGrad", "cam": "CAM", "lime": "LIME", "rise": "RISE"}
+    text = " ".join(written.get(word, word) for word in slug.split("-")[1:])
+    text = text.replace("grad CAM", "Grad-CAM").replace("x gradient", "X-Gradient")
+    return text[:1].upper() + text[1:]
+
+
+def ledger_groups(project: Project, cards: dict[str, Card]) -> list[dict[str, Any]]:
+    """The claims of the ledger by report, each with its result or the reason why there is none."""
+    groups: dict[str, dict[str, Any]] = {}
+    for claim in load_ledger(project.ledger):
+        found = cards.get(claim.report)
+        result = None
+        if found and found.results:
+            result = next((c for c in found.results["claims"] if c["id"] == claim.id), None)
+        written = project.notebook(claim.report).exists()
+        waiting = "not yet rendered" if written else "no report yet"
+        group = groups.setdefault(
+            claim.report,
+            {
+                "slug": claim.report,
+                "name": found.title if found and found.rendered else _name(claim.report),
+                "card": found,
+                "source": claim.source,
+                "rows": [],
+            },
+        )
+        group["rows"].append(
+            {
+                "claim": claim,
+                "result": result,
+                "estimate": markup.estimate(result) if result else "",
+                "status": "damaged" if found and found.state == "damaged" else waiting,
+            }
+        )
+    return list(groups.values())
+
+
+def write_index(project: Project, profile: str) -> Path:
+    """Write the index of one profile and return its path."""
+    folder = project.folder(profile)
+    with locked(project.cache / "locks" / profile / "index.lock"):
+        files = [*folder.glob("*.html"), *folder.glob("*.json")]
+        built = {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
+        known = set() if profile == CUSTOM else set(project.slugs())
+        cards = {slug: card(project, profile, slug) for slug in sorted(known | built)}
+        groups = ledger_groups(project, cards)
+        results = [row["result"] for group in groups for row in group["rows"] if row["result"]]
+        verdicts = [result["verdict"] for result in results]
+        body = page.fill(
+            "index_page",
+            profile=profile,
+            custom=profile == CUSTOM,
+            cards=[c for c in cards.values() if c.failed or c.state != "missing"],
+            waiting=[c for c in cards.values() if not c.failed and c.state == "missing"],
+            groups=groups,
+            claims=sum(len(group["rows"]) for group in groups),
+            tested=len(results),
+            counts={verdict: verdicts.count(verdict) for verdict in markup.SYMBOLS},
+            number_of=page.number_of,
+            symbols=markup.SYMBOLS,
+        )
+        html = page.shell(body, title="Input attribution: the reports", kind="index")
+        html = html.encode(errors="replace").decode()  # a file's name may be no text
+        if problems := page_problems(html):
+            raise RuntimeError("index.html: " + "; ".join(problems))
+        with build_folder(project, "index") as aside:
+            put_in_place(aside, [(html, folder / "index.html")])
+    return folder / "index.html"

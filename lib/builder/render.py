@@ -1,0 +1,218 @@
+"""From an executed notebook to one HTML file, through nbconvert.
+
+Cell tags: `parameters` (the schema), `remove-input` (only the output is shown), `remove-cell`,
+`remove-output`. Output that reaches the page: figures with alt text and caption, what Report's
+helpers built, Markdown and LaTeX (HTML in them shown as text), and plain text. Anything else is
+shown as its plain text. What a cell wrote to stderr is a build warning and not on the page.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from html import escape
+from typing import Any
+
+from nbconvert.exporters import HTMLExporter
+from traitlets.config import Config
+
+from lib.builder import markdown, page
+from lib.builder.check import page_problems
+from lib.builder.execute import ReportFailed
+from lib.builder.mathml import mathml
+from lib.builder.overrides import Run
+from lib.core.markup import MARK
+
+IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
+_HEAD = re.compile(
+    r"\A\s*#[ \t]+(?P<title>[^\n]+)\n+(?P<question>[^\n#](?:.|\n)*?)(?:\n[ \t]*\n|\Z)"
+)
+_ADDRESS = re.compile(r"at 0x[0-9a-fA-F]{6,}")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def title_and_question(notebook: Any) -> tuple[str, str, str]:
+    """(title, question, rest) of the first Markdown cell: `# Title`, then a paragraph.
+
+    Raises:
+        ReportFailed: the first Markdown cell is not like that.
+    """
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            source = "".join(cell["source"])
+            if match := _HEAD.match(source):
+                return match["title"].strip(), match["question"].strip(), source[match.end() :]
+            break
+    raise ReportFailed("the first Markdown cell must be '# Title' and below it the question")
+
+
+class _Body:
+    """The filters that turn cells and outputs into HTML, with what they number and collect."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.contents = markdown.Contents()
+        self.figures = 0
+        self.tables = 0
+        self.cover = False
+        self.warnings: list[str] = []
+
+    def markdown_cell(self, cell: Any) -> str:
+        return markdown.trusted(cell.source, self.contents, self.path, cell.get("attachments"))
+
+    def text(self, text: str) -> str:
+        if _ADDRESS.search(text):
+            self.warnings.append("an output shows a memory address: it differs from run to run")
+        return escape(_ANSI.sub("", text))
+
+    def output(self, output: Any) -> str:
+        data, metadata = output.data, output.get("metadata", {})
+        for mime in IMAGES:
+            if mime in data:
+                return self.figure(mime, data[mime], metadata.get(mime, {}))
+        if "text/html" in data and metadata.get("text/html", {}).get(MARK):
+            return self.numbered(data["text/html"])
+        if "text/markdown" in data:
+            return markdown.untrusted(data["text/markdown"], self.contents)
+        if "text/latex" in data:
+            return f"<p>{mathml(data['text/latex'].strip(' $'), 'block')}</p>"
+        if "text/html" in data:
+            self.warnings.append(
+                "HTML that no Report helper built is shown as text: use report.table"
+            )
+        text = self.text(data.get("text/plain", ""))
+        return f'<div class="codebox output" tabindex="0"><pre>{text}</pre></div>' if text else ""
+
+    def figure(self, mime: str, content: str, facts: dict[str, Any]) -> str:
+        alt, caption = (str(facts.get(name) or "").strip() for name in ("alt", "caption"))
+        self.figures += 1
+        for name, text in (("alt text", alt), ("caption", caption)):
+            if not text:
+                raise ReportFailed(
+                    f"figure {self.figures} has no {name}: "
+                    "plotting.show(fig, alt=..., caption=...) gives both"
+                )
+        if mime == "image/svg+xml":
+            import base64
+
+            content = base64.b64encode("".join(content).encode()).decode()
+        cover = " data-cover" if facts.get("cover") and not self.cover else ""
+        self.cover = self.cover or bool(cover)
+        kind = ' class="photo"' if facts.get("photo") or mime == "image/jpeg" else ""
+        size = "".join(f' {k}="{int(facts[k])}"' for k in ("width", "height") if facts.get(k))
+        encoded = "".join(content.split())
+        return (
+            f'<figure id="figure-{self.figures}"><img{kind}{size}{cover} alt="{escape(alt)}" '
+            f'src="data:{mime};base64,{encoded}"><figcaption><span class="nr">Figure '
+            f"{self.figures}.</span>{self.inline(caption)}</figcaption></figure>"
+        )
+
+    def inline(self, text: str) -> str:
+        """A caption: Markdown of one paragraph (formulas too); HTML in it is text."""
+        html = markdown.untrusted(text, self.contents).strip()
+        return html.removeprefix("<p>").removesuffix("</p>")
+
+    def numbered(self, html: str) -> str:
+        mark = '<span class="nr"></span>'
+        if mark in html:
+            self.tables += 1
+            html = html.replace(mark, f'<span class="nr">Table {self.tables}.</span>', 1)
+        return html
+
+
+def _lines(source: str) -> str:
+    count = len(source.strip().splitlines())
+    return f"{count} line{'s' if count != 1 else ''}"
+
+
+def _drop_empty(notebook: Any) -> None:
+    """Remove code cells without source: they would show an empty box."""
+    notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or c.source.strip()]
+
+
+def render_body(notebook: Any, path: str) -> tuple[str, _Body]:
+    """Render the cells: (HTML, what was collected on the way).
+
+    Raises:
+        ReportFailed: a figure without alt text or caption, or a formula that cannot be converted.
+    """
+    body = _Body(path)
+    remove = {
+        "enabled": True,
+        "remove_cell_tags": ["remove-cell", "injected-parameters"],
+        "remove_input_tags": ["remove-input"],
+        "remove_all_outputs_tags": ["remove-output"],
+    }
+    exporter = HTMLExporter(
+        config=Config({"TagRemovePreprocessor": remove}),
+        template_name="report",
+        extra_template_basedirs=[str(page.TEMPLATES)],
+        filters={
+            "report_markdown": body.markdown_cell,
+            "report_output": body.output,
+            "report_text": body.text,
+            "report_lines": _lines,
+        },
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        preprocessors=[],
+    )
+    _drop_empty(notebook)
+    resources = {"metadata": {"name": "report", "path": path}}
+    html, _ = exporter.from_notebook_node(notebook, resources=resources)
+    return html, body
+
+
+def render(
+    run: Run,
+    notebook: Any,
+    results: dict[str, Any],
+    provenance: dict[str, Any],
+    *,
+    seconds: float,
+    when: datetime.datetime,
+) -> tuple[str, list[str]]:
+    """Return (the page, warnings).
+
+    Raises:
+        ReportFailed: the page would not be complete or not stand alone; the reason says why.
+    """
+    title, question, rest = title_and_question(notebook)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
+    first.source = rest
+    path = str(run.project.notebooks)
+    html, body = render_body(notebook, path)
+    claims = results["claims"]
+    for claim in claims:
+        if f'id="claim-{claim["id"]}"' not in html:
+            raise ReportFailed(f"{claim['id']} is not in the verdict table: call report.verdicts()")
+    question_html = markdown.trusted_inline(question)
+    title_text = markdown.plain(markdown.trusted_inline(title))
+    whole = page.fill(
+        "report",
+        title=title_text,
+        question=question_html,
+        number=page.number_of(run.slug),
+        target=run.target,
+        changed=run.changed,
+        claims=claims,
+        parameters=page.parameter_rows(run),
+        contents=[entry for entry in body.contents.entries if entry[0] <= 3],
+        body=html,
+        command=run.command,
+        provenance=page.provenance_rows(provenance),
+        built=page.built_line(seconds, when),
+    )
+    whole = page.shell(
+        whole,
+        title=title_text,
+        kind="report",
+        build=provenance["content_hash"],
+        description=markdown.plain(question_html),
+    )
+    problems = page_problems(whole)
+    if problems:
+        raise ReportFailed("the page is not fit to be shown: " + "; ".join(problems))
+    if not body.cover:
+        body.warnings.append("no figure is the cover: the card on the index has no picture")
+    return whole, list(dict.fromkeys(body.warnings))

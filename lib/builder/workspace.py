@@ -1,0 +1,90 @@
+"""Where things are: one `Project` per repository root, so that tests can build a throw-away one."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.core.ledger import LEDGER
+
+CODE = Path(__file__).resolve().parents[2]  # the folder that makes `import lib` work
+CUSTOM = "custom"  # where a report goes that PARAMS or SET changed: never over a profile's own
+
+
+class UsageError(Exception):
+    """Input that cannot be used. The message is one line for the reader; the exit code is 2."""
+
+
+@dataclass(frozen=True)
+class Project:
+    root: Path = CODE
+
+    @property
+    def notebooks(self) -> Path:
+        return self.root / "notebooks"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / ".cache"
+
+    @property
+    def ledger(self) -> Path:
+        """The claims of this project; a folder without its own ledger uses the package's."""
+        own = self.root / "lib" / "core" / "claims.csv"
+        return own if own.exists() else LEDGER
+
+    def notebook(self, slug: str) -> Path:
+        return self.notebooks / f"{slug}.ipynb"
+
+    def params(self, profile: str, slug: str) -> Path:
+        return self.root / "params" / profile / f"{slug}.yaml"
+
+    def folder(self, profile: str) -> Path:
+        return self.root / "reports" / profile
+
+    def html(self, profile: str, slug: str) -> Path:
+        return self.folder(profile) / f"{slug}.html"
+
+    def json(self, profile: str, slug: str) -> Path:
+        return self.folder(profile) / f"{slug}.json"
+
+    def failed(self, profile: str, slug: str) -> Path:
+        return self.folder(profile) / f"{slug}.FAILED.html"
+
+    def executed(self, profile: str, slug: str) -> Path:
+        return self.cache / "executed" / profile / f"{slug}.ipynb"
+
+    def slugs(self) -> list[str]:
+        """Names of all notebooks, in order; a leading dot or underscore hides a file."""
+        return sorted(p.stem for p in self.notebooks.glob("[0-9a-z]*.ipynb"))
+
+    def profiles(self) -> list[str]:
+        return sorted(
+            {"default"} | {p.name for p in (self.root / "params").glob("*") if p.is_dir()}
+        )
+
+    def resolve(self, name: str) -> str:
+        """The slug of a notebook, given `07-pixel-removal`, `pixel-removal` or `07`."""
+        slugs = self.slugs()
+        name = Path(name).name.removesuffix(".ipynb").removesuffix(".html")
+        hits = [s for s in slugs if name in (s, s.partition("-")[2], s.partition("-")[0])]
+        if len(hits) == 1:
+            return hits[0]
+        near = difflib.get_close_matches(name, slugs + [s.partition("-")[2] for s in slugs], 1)
+        hint = (
+            f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(slugs) or 'none'}"
+        )
+        raise UsageError(f"notebooks: no notebook {name!r}{hint}")
+
+    def check_profile(self, profile: str) -> str:
+        """The profile's name if it has a folder in params/.
+
+        Raises:
+            UsageError: it has none.
+        """
+        if profile in self.profiles():
+            return profile
+        near = difflib.get_close_matches(profile, self.profiles(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self.profiles())}"
+        raise UsageError(f"PROFILE={profile}: there is no folder params/{profile}; {hint}")

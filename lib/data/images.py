@@ -1,0 +1,249 @@
+"""Photographs with labels: the 20 embedded ones, a folder of one's own, ImageNet's validation set.
+
+Pixels are float32 (N, 3, size, size), RGB, in [0, 1]. Points and boxes are continuous coordinates
+of the final crop: pixel (row, column) covers [column, column + 1) x [row, row + 1).
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.data import imagenet
+from lib.data.files import Crop, ImageError, UnreadableImage, decode
+from lib.data.listing import Photo, Skipped, embedded_photos, list_folder
+
+__all__ = ["ImageError", "Images", "load_images"]
+
+HASHED_WHOLE = 1000  # files; ImageNet's validation set would be 6 GB to read at every load
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Images:
+    """Labelled photographs, decoded when asked for. Row i of everything is the same photo."""
+
+    photos: tuple[Photo, ...]
+    categories: list[str]
+    crop: Crop
+    skipped: Skipped
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __repr__(self) -> str:
+        return f"Images({len(self)} photos, {self.crop.size} px, {len(self.skipped)} skipped)"
+
+    @property
+    def names(self) -> list[str]:
+        """File names (with the class folder's); plain text from the user, not escaped."""
+        return [photo.name for photo in self.photos]
+
+    @property
+    def descriptions(self) -> list[str]:
+        """What each embedded photo shows, for alt texts; empty for a folder's."""
+        return [photo.description for photo in self.photos]
+
+    @property
+    def notes(self) -> list[str]:
+        """Where an embedded photo's label or annotation is doubtful or incomplete, else empty."""
+        return [photo.note for photo in self.photos]
+
+    @property
+    def targets(self) -> Tensor:
+        """Class indices, int64 (N,)."""
+        return torch.tensor([photo.target for photo in self.photos], dtype=torch.int64)
+
+    @property
+    def instances(self) -> list[Tensor]:
+        """Per photo the boxes (k, 4) x0, y0, x1, y1, one for each object of the class."""
+        return [torch.tensor(photo.instances).reshape(-1, 4) for photo in self.photos]
+
+    @property
+    def boxes(self) -> Tensor:
+        """Float (N, 4) x0, y0, x1, y1: the smallest box that holds all `instances`; else NaN."""
+        missing = torch.full((4,), torch.nan)
+        rows = [
+            torch.cat([boxes[:, :2].amin(0), boxes[:, 2:].amax(0)]) if len(boxes) else missing
+            for boxes in self.instances
+        ]
+        return torch.stack(rows) if rows else torch.empty(0, 4)
+
+    @property
+    def parts(self) -> list[dict[str, list[tuple[float, float]]]]:
+        """Per photo the points (x, y) of an animal's eyes and feet: {"eye": [...], "foot": [...]}.
+
+        Only points inside the crop; both lists are empty where there is no animal.
+        """
+        return [{"eye": list(photo.eye), "foot": list(photo.foot)} for photo in self.photos]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the files' bytes, the labels and the crop's geometry, in order.
+
+        Of more than 1,000 files not the bytes but the names and sizes are taken.
+        """
+        whole = len(self) <= HASHED_WHOLE
+        digest = hashlib.sha256(repr((self.crop, whole)).encode())
+        for photo in self.photos:
+            try:
+                content = (
+                    hashlib.sha256(photo.path.read_bytes()).hexdigest()
+                    if whole
+                    else (photo.name, photo.path.stat().st_size)
+                )
+            except OSError as error:
+                raise ImageError(f"{str(photo.path)!r}: {error.strerror}") from None
+            digest.update(repr((content, photo.target)).encode())
+        return digest.hexdigest()
+
+    def subset(self, indices: slice | Sequence[int] | Tensor) -> "Images":
+        """These photos, in the order given. A slice, indices or a mask of booleans."""
+        if not isinstance(indices, slice):
+            indices = np.asarray(indices)
+            indices = indices if indices.size else indices.astype(np.int64)
+        rows = np.arange(len(self))[indices]
+        return replace(self, photos=tuple(self.photos[row] for row in np.atleast_1d(rows)))
+
+    def pixels(self) -> Tensor:
+        """All photos at once, float32 (N, 3, size, size) in [0, 1]."""
+        return self._tensor(self._decoded(len(self)), len(self))
+
+    def batches(self, n: int) -> Iterator[tuple["Images", Tensor]]:
+        """Pairs (images, pixels) of at most ``n`` photos, in order.
+
+        Decoded in threads while the caller works, about one batch ahead, so memory is bounded
+        by two batches however many photos there are.
+        """
+        _whole("n", n, 1)
+        decoded = self._decoded(n + 2 * self.workers)
+        for start in range(0, len(self), n):
+            part = self.subset(slice(start, start + n))
+            yield part, self._tensor(decoded, len(part))
+
+    def _tensor(self, decoded: Iterator[np.ndarray], n: int) -> Tensor:
+        pixels = torch.empty(n, 3, self.crop.size, self.crop.size)
+        for row, image in zip(pixels, islice(decoded, n), strict=True):
+            row.copy_(torch.from_numpy(image).permute(2, 0, 1)).div_(255)
+        return pixels
+
+    def _decoded(self, ahead: int) -> Iterator[np.ndarray]:
+        """The crops in order, at most ``ahead`` of them decoded before they are asked for."""
+        pool = ThreadPoolExecutor(self.workers)
+        try:
+            jobs = (pool.submit(decode, photo.path, self.crop) for photo in self.photos)
+            running = deque(islice(jobs, ahead))
+            while running:
+                yield running.popleft().result()
+                running.extend(islice(jobs, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def load_images(
+    source: str | Path = "embedded",
+    *,
+    size: int = 224,
+    resize: int = 256,
+    limit: int | None = None,
+    seed: int = 0,
+    labels: str | Path | None = None,
+    categories: Sequence[str] | None = None,
+    unreadable: str = "refuse",
+    workers: int | None = None,
+) -> Images:
+    """List labelled photographs; pixels are decoded when asked for.
+
+    Args:
+        source: "embedded", or a folder: class sub-folders named by wnid, class index or class
+            name (ImageNet's validation set is one), or images with a csv of labels. Hidden files
+            and files without an image's extension (README, Thumbs.db) are ignored.
+        size, resize: the shortest side is resized to ``resize`` (antialiased bicubic, on 8 bits),
+            then ``size`` x ``size`` pixels are cut from the center.
+        limit: at most so many photos, drawn by ``seed`` and the file's name: the same ones every
+            time, those of a smaller limit among those of a larger. The order stays that of the
+            folders and files.
+        labels: for a folder without sub-folders, a csv with the columns file,label (a label is an
+            index, wnid or name); by default labels.csv in the folder.
+        categories: the classifier's class names, by default ImageNet's. A wnid is known only to
+            ImageNet's.
+        unreadable: "refuse" raises when a file that cannot be read is decoded, and at once for an
+            unknown class. "skip" leaves both out and records them in ``.skipped``; to know them
+            it decodes every chosen file once here, so that names, targets and pixels never
+            change later. A label that may be a wrong one (ambiguous, out of range, twice in the
+            csv) is refused in both.
+        workers: threads that decode, by default one per core, at most 8.
+
+    Raises:
+        ImageError: one line that names the file, folder or parameter.
+    """
+    _whole("size", size, 1)
+    _whole("resize", resize, size)
+    _whole("seed", seed, None)
+    if limit is not None:
+        _whole("limit", limit, 1)
+    if workers is not None:
+        _whole("workers", workers, 1)
+    if unreadable not in ("refuse", "skip"):
+        raise ImageError(f"unreadable: expected 'refuse' or 'skip', got {unreadable!r}")
+    names = imagenet.categories() if categories is None else list(categories)
+    crop, skip, workers = Crop(size, resize), unreadable == "skip", workers or _cores()
+    if str(source) == "embedded":
+        if labels is not None:
+            raise ImageError("labels: the embedded photos have theirs")
+        if not imagenet.is_imagenet(names):
+            raise ImageError("the embedded photos have ImageNet's classes, the classifier others")
+        photos, skipped = embedded_photos(crop), []
+    else:
+        table = None if labels is None else Path(labels).expanduser()
+        lookup = imagenet.class_lookup(names)
+        photos, skipped = list_folder(Path(source).expanduser(), table, lookup, skip)
+    photos = _draw(photos, limit, seed)
+    if skip:
+        with ThreadPoolExecutor(workers) as pool:
+            reasons = list(pool.map(lambda photo: _unreadable(photo, crop), photos))
+        pairs = list(zip(photos, reasons, strict=True))
+        skipped += [(photo.name, reason) for photo, reason in pairs if reason]
+        photos = [photo for photo, reason in pairs if not reason]
+        if not photos:
+            raise ImageError(f"nothing left of {str(source)!r}: {skipped[0][0]!r}: {skipped[0][1]}")
+    return Images(tuple(photos), names, crop, skipped, workers)
+
+
+def _whole(name: str, value: int, least: int | None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ImageError(f"{name}: expected a whole number, got {value!r}")
+    if least is not None and value < least:
+        raise ImageError(f"{name}: expected at least {least}, got {value}")
+
+
+def _cores() -> int:
+    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min(len(available), 8)
+
+
+def _draw(photos: list[Photo], limit: int | None, seed: int) -> list[Photo]:
+    """The ``limit`` photos whose hashes with the seed come first, in the order they were in."""
+
+    def rank(row: int) -> bytes:
+        return hashlib.sha256(f"{seed}/{photos[row].name}".encode()).digest()
+
+    chosen = sorted(range(len(photos)), key=rank)[:limit]
+    return [photos[row] for row in sorted(chosen)]
+
+
+def _unreadable(photo: Photo, crop: Crop) -> str | None:
+    try:
+        decode(photo.path, crop)
+    except UnreadableImage as error:
+        return error.reason
+    return None

@@ -1,0 +1,240 @@
+"""The few lines with which a notebook records what it found.
+
+    from lib.report import Report
+
+    report = Report("07-pixel-removal")
+    report.claim("PR-1", finding)
+    report.metric("auc.morf.gradient", 0.123)
+    report.say("IG reaches {auc:.3f}.", auc=auc)
+    report.table(frame, "Area under the curve by method.")
+    report.verdicts()
+
+Under the builder everything recorded goes, whole after every call, to the JSON file that
+`$REPORT_RESULTS` names. By hand in JupyterLab it is only shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import string
+from pathlib import Path
+from typing import Any
+
+from lib.core import markup
+from lib.core.ledger import claims_of
+from lib.core.tolerance import holds, tolerance
+
+VERDICTS = ("supported", "contradicted", "inconclusive")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole: readers see the old one or the new one, never half of it."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    aside = path.with_name(path.name + f".{os.getpid()}.part")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _finite(value: Any, name: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: {number} is not a finite number")
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else number
+
+
+class _Prose(string.Formatter):
+    """str.format whose text values cannot become Markdown, HTML or mathematics."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        if isinstance(value, float) or hasattr(value, "dtype"):
+            _finite(value, "report.say")
+        text = format(value, spec)
+        numeric = isinstance(value, (int, float)) or hasattr(value, "dtype")
+        return text if numeric else markup.escape_markdown(text)
+
+    def check_unused_args(self, used: set, args: Any, kwargs: dict[str, Any]) -> None:
+        if unused := set(kwargs) - used:
+            raise ValueError(f"report.say: not in the text: {', '.join(sorted(unused))}")
+
+
+class Report:
+    """Records the claims and numbers of one report.
+
+    Args:
+        slug: the notebook's name, as in the ledger.
+
+    Raises:
+        ValueError: the ledger has no claims for this slug.
+    """
+
+    def __init__(self, slug: str):
+        ledger = os.environ.get("REPORT_LEDGER")
+        self._known = claims_of(slug, ledger)
+        if not self._known:
+            raise ValueError(f"no claim in the ledger belongs to a report named {slug!r}")
+        self._results: dict[str, Any] = {
+            "report": slug,
+            "claims": [],
+            "metrics": {},
+            "tolerances": {},
+            "wall_clock": {},
+            "provenance": {},
+        }
+        self._write()
+
+    def _write(self) -> None:
+        if path := os.environ.get("REPORT_RESULTS"):
+            write_json(Path(path), self._results)
+
+    def claim(
+        self,
+        id: str,
+        finding: Any,
+        *,
+        varies: str = "frozen",
+        within: float | None = None,
+        n_within: int = 0,
+        wall_clock: bool = False,
+    ) -> None:
+        """Record the finding on one claim of this report.
+
+        Args:
+            finding: a `claims.Finding`; n = 0 means that the data cannot speak to the claim: its
+                numbers become null.
+            varies: what another machine can change, see `lib.core.tolerance`. The verdict must
+                agree in every case, unless a "trained" interval ends beside finding.threshold.
+            within: for "count" how far the estimate and the interval's ends may differ, in the
+                finding's unit; for "identity" the tolerance of the identity.
+            n_within: how far n may differ, for "count" and "trained".
+            wall_clock: the estimate is a time or a ratio of times: shown, not compared by verify.
+
+        Raises:
+            ValueError: not a claim of this report, recorded twice, a number that is not finite, or
+                a tolerance that does not go with `varies`.
+        """
+        if id not in self._known:
+            known = ", ".join(self._known)
+            raise ValueError(
+                f"{id} is not a claim of {self._results['report']} (those are {known})"
+            )
+        if any(claim["id"] == id for claim in self._results["claims"]):
+            raise ValueError(f"{id} is already recorded")
+        if finding.verdict not in VERDICTS:
+            raise ValueError(f"{id}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
+        if int(finding.n) != finding.n or finding.n < 0:
+            raise ValueError(f"{id}: n = {finding.n} is not a count")
+        if finding.n == 0:  # the data at hand cannot speak to this claim
+            if finding.verdict != "inconclusive":
+                raise ValueError(f"{id}: {finding.verdict} from n = 0")
+            estimate, low, high = None, None, None
+        else:
+            estimate = _finite(finding.estimate, f"{id}: estimate")
+            low, high = (_finite(end, f"{id}: interval") for end in finding.interval)
+            if low > high:
+                raise ValueError(f"{id}: the interval [{low}, {high}] is reversed")
+            if varies == "trained" and not holds((low, high), estimate):
+                raise ValueError(f"{id}: {estimate} is not in its interval [{low}, {high}]")
+        compared = tolerance(id, varies, within)
+        if varies not in ("count", "trained") and n_within:
+            raise ValueError(f"{id}: varies={varies!r} takes no n_within=")
+        if int(n_within) != n_within or n_within < 0:
+            raise ValueError(f"{id}: n_within = {n_within} is not a count")
+        claim = self._known[id]
+        self._results["claims"].append(
+            {
+                "id": id,
+                "source": claim.source,
+                "statement": claim.statement,
+                "measure": claim.measure,
+                "verdict": str(finding.verdict),
+                "estimate": estimate,
+                "interval": [low, high],
+                "n": int(finding.n),
+                "unit": str(finding.unit),
+                "rule": str(finding.rule),
+                "threshold": _finite(finding.threshold, f"{id}: threshold"),
+                **compared,
+                "n_within": int(n_within),
+                "wall_clock": bool(wall_clock),
+            }
+        )
+        order = list(self._known)
+        self._results["claims"].sort(key=lambda entry: order.index(entry["id"]))
+        self._write()
+
+    def metric(
+        self,
+        name: str,
+        value: float,
+        *,
+        varies: str = "frozen",
+        within: float | None = None,
+        interval: tuple[float, float] | None = None,
+        wall_clock: bool = False,
+    ) -> None:
+        """Record one number under a name.
+
+        Args:
+            varies: what another machine can change, see `lib.core.tolerance`.
+            within: for "count" how far the value may differ, in its own unit; for "identity" the
+                tolerance of the identity.
+            interval: of the value, for "trained": (low, high).
+            wall_clock: a time: shown, not compared by verify.
+
+        Raises:
+            ValueError: the number is not finite, the name is taken, or the tolerance does not go
+                with `varies`.
+        """
+        if name in self._results["metrics"] or name in self._results["wall_clock"]:
+            raise ValueError(f"the metric {name!r} is already recorded")
+        number = _finite(value, name)
+        compared = tolerance(name, varies, within)
+        if (varies == "trained") != (interval is not None):
+            raise ValueError(f"{name}: interval=(low, high) and varies='trained' go together")
+        if interval is not None:
+            low, high = (_finite(end, f"{name}: interval") for end in interval)
+            if not holds((low, high), number):
+                raise ValueError(f"{name}: {number} is not in its interval [{low}, {high}]")
+            compared["interval"] = [low, high]
+        if wall_clock:
+            self._results["wall_clock"][name] = number
+        else:
+            self._results["metrics"][name] = number
+            self._results["tolerances"][name] = compared
+        self._write()
+
+    def provenance(self, **facts: Any) -> None:
+        """Add where the numbers come from: `weights_sha256=...`, `seeds=[0]`, `device=...`."""
+        for name, fact in facts.items():
+            if dataclasses.is_dataclass(fact) or not isinstance(
+                fact, (str, int, float, bool, list, tuple, dict, type(None))
+            ):
+                fact = str(fact)
+            self._results["provenance"][name] = fact
+        self._write()
+
+    def say(self, text: str, **values: Any) -> None:
+        """Show a paragraph of Markdown; every number and name in it comes from `values`.
+
+        `text` is a str.format template: `{auc:.3f}`; TeX braces are doubled. Values that are text
+        are escaped, so that a file name cannot become markup: put none in a code span or formula.
+
+        Raises:
+            KeyError: a value is missing.
+            ValueError: a value is unused, or a number is not finite.
+        """
+        markup.show("text/markdown", _Prose().vformat(text, (), values))
+
+    def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:
+        """Show a pandas frame: escaped, captioned, floats to `digits` significant digits."""
+        markup.show("text/html", markup.table(frame, caption, digits))
+
+    def verdicts(self) -> None:
+        """Show what was claimed, how it was tested and what was found, claim by claim."""
+        markup.show("text/html", markup.verdicts(self._results["claims"], list(self._known)))

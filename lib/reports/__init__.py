@@ -1,9 +1,0 @@
-"""What runs a notebook and turns it into a report.
-
-A notebook imports one name, `Report`, to record its results. The rest is the builder: run it with
-`python -m lib.reports` or through the Makefile. Nothing here knows what an attribution is.
-"""
-
-from lib.reports.results import Report
-
-__all__ = ["Report"]

@@ -1,0 +1,80 @@
+"""Which networks are trained on a task, and how.
+
+One place for reports that compare trainings, so that the same network is trained once for all of
+them.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lib.core import runtime
+from lib.data.tasks import Task
+from lib.networks import small as small_networks
+from lib.networks.classifier import Classifier
+from lib.networks.homogeneity import to_x_dnn
+
+SMALL = ("alexnet_like", "vgg_like", "residual", "gap_network")  # for images of 28 x 28
+# Adam's step size and epochs on the digits: from a few trainings with biases, then left alone.
+# Fixup's scalars take a tenth of the step, as Hesse et al. train theirs.
+RECIPES = {
+    "alexnet_like": {"epochs": 3, "lr": 2e-3},
+    "vgg_like": {"epochs": 3, "lr": 3e-3},
+    "residual": {"epochs": 4, "lr": 1e-2, "batch_size": 32, "scalar_share": 0.1},
+    "gap_network": {"epochs": 4, "lr": 5e-3},
+}
+
+
+def make_network(name: str, task: Task, *, bias: bool = True, seed: int = 0) -> nn.Module:
+    """An untrained network for the task: one of ``SMALL``, or any of torchvision's, by ``seed``.
+
+    Without ``bias`` it is an X-DNN. Raises ``ValueError`` for an unknown name, a small network on
+    images that are not 28 x 28, and for a torchvision network with layers that are not homogeneous.
+    """
+    if name in SMALL:
+        if task.size != 28:
+            raise ValueError(f"{name} is for images of 28 x 28; size is {task.size}")
+        make = getattr(small_networks, name)
+        options = {"classes": len(task.categories), "channels": task.channels}
+        return small_networks.build(make, seed=seed, bias=bias, **options)
+    models = runtime.torchvision.models
+    if name not in models.list_models(module=models):
+        raise ValueError(f"network {name!r} is unknown; use {', '.join(SMALL)} or torchvision's")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = models.get_model(name, weights=None, num_classes=len(task.categories))
+    return network if bias else drop_biases(network)
+
+
+def drop_biases(network: nn.Module) -> nn.Module:
+    """The network itself without its biases, its dropout kept, for training from scratch.
+
+    Raises ``ValueError`` when other layers are in the way of homogeneity.
+    """
+    to_x_dnn(network)  # names what is in the way
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            raise ValueError("batch normalization shifts while it trains: use a network without it")
+        if isinstance(getattr(module, "bias", None), Tensor):
+            module.register_parameter("bias", None)
+    return network
+
+
+def recipe(name: str, **chosen) -> dict:
+    """How a network is trained: the digits' recipe, overruled by what is not ``None``."""
+    return RECIPES.get(name, {}) | {
+        key: value for key, value in chosen.items() if value is not None
+    }
+
+
+def as_classifier(network: nn.Module, task: Task, name: str, device: str = "cpu") -> Classifier:
+    """A trained network as a classifier: pixels unshifted, so that black is the origin."""
+    zero, one = [0.0] * task.channels, [1.0] * task.channels
+    return Classifier(
+        network,
+        name=name,
+        categories=task.categories,
+        input_size=task.size,
+        mean=zero,
+        std=one,
+        device=device,
+    )

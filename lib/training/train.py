@@ -1,0 +1,286 @@
+"""Train a small network: deterministic by seed, and cached, because nothing changes between runs.
+
+The cache is keyed by everything that decides the result: the initial weights, the code of the
+network and of this file, the images and labels, every option, PyTorch's version and the device.
+"""
+
+import copy
+import hashlib
+import inspect
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, fx, nn
+
+from lib.core import draws
+from lib.core.progress import progress
+from lib.core.runtime import cache_dir
+from lib.networks.score_route import weights_hash
+
+# Sums are split by thread and rounding differs with the split, so the number is fixed: how many
+# cores a machine has changes no training there. (Another instruction set does: it rounds its own
+# way.) Batches this small gain little from a second thread, and lose much when another program
+# wants the core.
+THREADS = 1
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def train(
+    network: nn.Module,
+    images,
+    labels: Int[Tensor, " n"],
+    *,
+    epochs: int = 10,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    seed: int = 0,
+    noise: float = 0.0,
+    weight_decay: float = 0.0,
+    scalar_share: float = 1.0,
+    loss: Loss | None = None,
+    loss_key: str | None = None,
+    label: str = "training",
+) -> nn.Module:
+    r"""A trained copy of ``network`` in evaluation mode, on its device; ``network`` stays as it is.
+
+    Adam with the step size $\frac{lr}2(1+\cos(\pi t/T))$ after t of T steps, cross-entropy, the
+    images in a new random order each epoch. ``images`` is a tensor ``(N, C, H, W)``, or
+    :class:`lib.data.images.Images`, decoded batch by batch. ``noise`` adds
+    $\mathcal N(0, noise^2)$ to every pixel, anew in every epoch, in pixel units. Parameters of a
+    single value, Fixup's biases and multipliers, take steps of ``scalar_share`` times the size.
+    ``loss(network, images, labels)`` replaces the cross-entropy; a training with a loss of one's
+    own is cached only under a ``loss_key`` that names the loss with all its settings. The last
+    batch of an epoch may be smaller.
+
+    Raises ``ValueError`` for options out of range and for labels that do not fit the images.
+    """
+    labels = torch.as_tensor(labels)
+    _check(images, labels, epochs, lr, batch_size, noise, weight_decay, scalar_share)
+    options = {
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "seed": seed,
+        "noise": noise,
+        "weight_decay": weight_decay,
+        "scalar_share": scalar_share,
+    }
+    trained = copy.deepcopy(network)
+    path = _cache_path(network, images, labels, options, loss, loss_key)
+    if path is None or not _restore(trained, path):
+        with _deterministic(seed, trained):
+            _run(trained, images, labels, loss or _cross_entropy, label, **options)
+        if path is not None:
+            _store(trained, path)
+    return trained.eval()
+
+
+def train_all(
+    jobs: Sequence[tuple[nn.Module, dict]], images, labels: Int[Tensor, " n"], **options
+) -> list[nn.Module]:
+    """:func:`train` for each (network, options of its own), as many at once as PyTorch has threads.
+
+    A training runs on one thread, so several side by side, each in a process, use a machine
+    better. They meet in the cache; the results are those of :func:`train`, in the order of the
+    jobs. With one thread, on a GPU, and where the cache cannot serve, one runs after the other. A
+    script that calls this needs ``if __name__ == "__main__":`` around its work, as for any process
+    pool.
+    """
+    labels = torch.as_tensor(labels)
+    missing = [job for job in jobs if _missing(job, images, labels, options)]
+    workers = min(len(missing), torch.get_num_threads(), 8)
+    if workers > 1:
+        with (
+            progress("training", len(missing)) as advance,
+            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_silent) as pool,
+        ):
+            data = images.numpy() if isinstance(images, Tensor) else images
+            futures = [
+                pool.submit(_train_in_process, network, data, labels.numpy(), {**options, **own})
+                for network, own in missing
+            ]
+            for future in as_completed(futures):
+                future.result()
+                advance(1)
+    return [train(network, images, labels, **{**options, **own}) for network, own in jobs]
+
+
+def _silent() -> None:
+    os.environ["REPORT_PROGRESS"] = "off"  # the parent counts trainings
+
+
+def _train_in_process(network: nn.Module, images, labels, options: dict) -> None:
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(images)
+    train(network, images, torch.from_numpy(labels), **options)
+
+
+def _missing(job: tuple[nn.Module, dict], images, labels: Tensor, options: dict) -> bool:
+    """Whether a process could train this job and leave it in the cache."""
+    network, own = job
+    given = inspect.signature(train).bind(network, images, labels, **{**options, **own})
+    given.apply_defaults()
+    chosen = dict(given.kwargs)
+    chosen.pop("label")
+    loss, loss_key = chosen.pop("loss"), chosen.pop("loss_key")
+    path = _cache_path(network, images, labels, chosen, loss, loss_key)
+    return path is not None and not path.exists() and _device(network).type == "cpu"
+
+
+def accuracy(classifier, images, labels: Int[Tensor, " n"], *, batch_size: int = 500) -> float:
+    """The share of images whose largest logit is the label's, in the classifier's current mode.
+
+    ``images`` is a tensor or :class:`lib.data.images.Images`, as in :func:`train`.
+    """
+    if len(images) == 0 or len(labels) != len(images):
+        raise ValueError(f"{len(labels)} labels for {len(images)} images")
+    answer, device, right = getattr(classifier, "scores", classifier), _device(classifier), 0
+    with torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            rows = torch.arange(start, min(start + batch_size, len(images)))
+            predicted = answer(_batch(images, rows).to(device)).argmax(1).cpu()
+            right += int((predicted == labels[rows].cpu()).sum())
+    return right / len(images)
+
+
+def _run(
+    network,
+    images,
+    labels,
+    loss,
+    label,
+    *,
+    epochs,
+    lr,
+    batch_size,
+    seed,
+    noise,
+    weight_decay,
+    scalar_share,
+) -> None:
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    scalars = [weight for weight in weights if weight.numel() == 1]
+    groups = [{"params": [w for w in weights if w.numel() != 1], "share": 1.0}]
+    groups += [{"params": scalars, "share": scalar_share}] if scalars else []
+    optimizer = torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, foreach=True)
+    device = _device(network)
+    batches = math.ceil(len(labels) / batch_size)
+    network.train().to(memory_format=torch.channels_last)
+    with torch.enable_grad(), progress(label, epochs * batches) as advance:
+        for epoch in range(epochs):
+            order = draws.permutation(seed, (epoch,), len(labels))
+            for number, rows in enumerate(order.split(batch_size)):
+                share = (epoch * batches + number) / (epochs * batches)
+                for group in optimizer.param_groups:
+                    group["lr"] = group["share"] * (lr * (1 + math.cos(math.pi * share)) / 2)
+                pixels = _batch(images, rows)
+                if noise > 0:
+                    added = draws.normal(seed, [(epoch, number)], pixels.shape)[0]
+                    pixels = pixels + noise * added.to(pixels)
+                pixels = pixels.to(device, memory_format=torch.channels_last)
+                optimizer.zero_grad(set_to_none=True)
+                loss(network, pixels, labels[rows].to(device)).backward()
+                optimizer.step()
+                advance(1)
+    optimizer.zero_grad(set_to_none=True)
+    network.to(memory_format=torch.contiguous_format)
+
+
+def _cross_entropy(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(network(images), labels)
+
+
+def _batch(images, rows: Tensor) -> Float[Tensor, "b c h w"]:
+    return images[rows] if isinstance(images, Tensor) else images.subset(rows).pixels()
+
+
+def _device(network) -> torch.device:
+    tensors = [*network.parameters(), *network.buffers()] if isinstance(network, nn.Module) else []
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _check(images, labels, epochs, lr, batch_size, noise, weight_decay, scalar_share) -> None:
+    if len(images) == 0 or labels.shape != (len(images),) or labels.is_floating_point():
+        raise ValueError(
+            f"training needs one class index per image: {len(images)} images, "
+            f"labels {tuple(labels.shape)} {labels.dtype}"
+        )
+    if int(labels.min()) < 0:  # cross-entropy would pass over -100 without a word
+        raise ValueError(f"labels must be class indices from 0, found {int(labels.min())}")
+    if isinstance(images, Tensor) and not torch.isfinite(images).all():
+        raise ValueError("training images hold NaN or infinite values")
+    for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number from {least}, not {value}")
+    rates = {"lr": lr, "noise": noise, "weight_decay": weight_decay, "scalar_share": scalar_share}
+    for name, value in rates.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, not {value}")
+
+
+@contextmanager
+def _deterministic(seed: int, network: nn.Module):
+    """Dropout drawn from ``seed`` on a fixed number of threads; everything restored afterwards."""
+    device = _device(network)
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        torch.set_num_threads(THREADS)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _cache_path(network: nn.Module, images, labels, options, loss, loss_key) -> Path | None:
+    """Where a training is kept; ``None`` where the code of the network or loss is not known."""
+    if loss is not None and loss_key is None:
+        return None
+    code = []
+    for kind in sorted({type(part) for part in network.modules()}, key=repr):
+        if kind.__module__.split(".")[0] not in ("torch", "torchvision"):
+            try:
+                code.append(Path(inspect.getfile(kind)).read_text(encoding="utf-8"))
+            except (OSError, TypeError):  # typed into a notebook: its forward may change unseen
+                return None
+    code += [part.code for part in network.modules() if isinstance(part, fx.GraphModule)]
+    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
+    parts = [repr(network), weights_hash(network), frozen, sorted(set(code)), options]
+    parts += [loss_key if loss is not None else None]
+    parts += [Path(__file__).read_text(encoding="utf-8"), torch.__version__, str(_device(network))]
+    digest = hashlib.sha256(repr(parts).encode())
+    for data in (images, labels):
+        digest.update(
+            f"{tuple(data.shape)} {data.dtype}".encode() if isinstance(data, Tensor) else b""
+        )
+        digest.update(
+            data.detach().cpu().contiguous().numpy().tobytes()
+            if isinstance(data, Tensor)
+            else data.sha256.encode()
+        )
+    return cache_dir("training") / f"{digest.hexdigest()[:32]}.pt"
+
+
+def _restore(network: nn.Module, path: Path) -> bool:
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        return False
+    except Exception:  # a damaged file is worth no more than none
+        return False
+    return True
+
+
+def _store(network: nn.Module, path: Path) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.partial")
+    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, partial)
+    os.replace(partial, path)
