@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from lib.builder.yamlfile import read_yaml
 from reports_project import (
     built_project,
     copy_of_built,
@@ -23,6 +22,7 @@ from reports_project import (
 from lib.builder.overrides import Run, parse_set, resolve_run
 from lib.builder.parameters import ParameterError, check_values, describe, read_schema
 from lib.builder.workspace import Project, UsageError
+from lib.builder.yamlfile import read_yaml
 
 HERE = Path(__file__).parent
 CELL = """from typing import Literal
