@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lib import copies
-from lib.attribution.cam import enlarge, single_pass
+from lib.attribution.cam import enlarge
 from lib.networks.layers import find_layer, spatial_layers
 
 STRIDE = 8  # the default layer's cells, in pixels: GoogLeNet's pool2, which the paper reads
@@ -120,17 +120,19 @@ def probabilities(
 
 
 def _attribute(classifier, images, targets, contrast, layer, upsample, batch_size) -> Tensor:
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    shape = tuple(pixels.shape[1:])
+    copies.check_inputs(classifier, images, targets)
+    shape = tuple(images.shape[1:])
     network = _covered(classifier)
     name = find_layer(classifier, layer, shape) if layer else _default(classifier, network, shape)
 
-    def answer(batch: Tensor, image: Tensor) -> Tensor:
-        arrived = probabilities(classifier, batch, classes[image], name, contrast=contrast)
+    def answer(batch: Tensor, wanted: Tensor) -> Tensor:
+        arrived = probabilities(classifier, batch, wanted, name, contrast=contrast)
         maps = arrived.sum(1, keepdim=True)
-        return enlarge(maps, pixels.shape[2:]) if upsample else maps
+        return enlarge(maps, images.shape[2:]) if upsample else maps
 
-    return single_pass(classifier, pixels, answer, "excitation", batch_size).to(images.device)
+    return copies.single_pass(
+        classifier, images, targets, answer, batch_size=batch_size, label="excitation"
+    )
 
 
 def _default(classifier, network: fx.GraphModule, shape: tuple[int, ...]) -> str:

@@ -35,7 +35,7 @@ def expected_gradients(
 
     Raises ``ValueError`` for samples < 1, and for references that are empty or do not fit.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    pixels, _ = copies.check_inputs(classifier, images, targets)
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     if references is None:
@@ -43,31 +43,23 @@ def expected_gradients(
     _check_references(references, pixels)
     chosen, alphas = drawn(images, len(references), samples, seed)
 
-    def reference(image: Tensor, draw: Tensor) -> Tensor:
-        return references[chosen[image, draw].to(references.device)].to(pixels)
+    def path(row: Tensor, draw: Tensor) -> Tensor:
+        return pixels[row] - references[chosen[row, draw].to(references.device)].to(pixels)
 
-    def point_on_path(image: Tensor, draw: Tensor) -> Tensor:
-        start = reference(image, draw)
-        alpha = alphas[image, draw].view(-1, 1, 1, 1).to(pixels)
-        return start + alpha * (pixels[image] - start)
+    def point_on_path(row: Tensor, draw: Tensor) -> Tensor:
+        back = 1 - alphas[row, draw].view(-1, 1, 1, 1).to(pixels)
+        return pixels[row] - back * path(row, draw)
 
-    answers = copies.run(
-        pixels,
-        samples,
+    return copies.mean_gradient(
+        classifier,
+        images,
+        targets,
         point_on_path,
-        copies.gradients(classifier, classes),
-        batch_size=copies.batch_size_for(classifier, pixels, "gradients", batch_size),
+        torch.full((samples,), 1 / samples),
+        times=path,
+        batch_size=batch_size,
         label="expected gradients",
     )
-    products = (
-        copies.Answers(
-            batch.image,
-            batch.draw,
-            batch.values * (pixels[batch.image] - reference(batch.image, batch.draw)),
-        )
-        for batch in answers
-    )
-    return copies.weighted_sum(products, pixels, 1 / samples).to(images.device)
 
 
 def drawn(

@@ -4,6 +4,8 @@ Simonyan, Vedaldi, Zisserman, *Deep inside convolutional networks*, 2013 (the gr
 Shrikumar et al., *Not just a black box*, 2016 (input x gradient).
 """
 
+from functools import partial
+
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -18,17 +20,10 @@ def gradient(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n c h w"]:
     r"""$A = \partial S_c/\partial x$ with $S_c$ the logit of the target: logits per pixel unit."""
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
-    answers = copies.run(
-        pixels,
-        1,
-        lambda image, draw: pixels[image],
-        copies.gradients(classifier, classes),
-        batch_size=size,
-        label="gradient",
+    slope = partial(copies.target_gradient, classifier)
+    return copies.single_pass(
+        classifier, images, targets, slope, batch_size=batch_size, label="gradient"
     )
-    return copies.weighted_sum(answers, pixels, 1.0).to(images.device)
 
 
 def input_x_gradient(

@@ -37,7 +37,7 @@ def occlusion(
     Raises ``ValueError`` for a window or stride below 1, a stride larger than the window (pixels
     would be left out), and for scores that are not finite.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    pixels, _ = copies.check_inputs(classifier, images, targets)
     height, width = pixels.shape[2:]
     windows, steps = _pair(window, "window"), _pair(stride, "stride")
     if steps[0] > windows[0] or steps[1] > windows[1]:
@@ -49,29 +49,30 @@ def occlusion(
     )
     replacement = resolve_baseline(baseline, images.detach()).to(pixels)
 
-    def occluded(image: Tensor, draw: Tensor) -> Tensor:
-        copied = pixels[image]
-        for copy, i, k in zip(copied, image.tolist(), draw.tolist(), strict=True):
-            if k == 0:
-                continue  # the image itself
-            y, x = (k - 1) // columns * steps[0], (k - 1) % columns * steps[1]
-            covered = slice(None), slice(y, y + sides[0]), slice(x, x + sides[1])
-            copy[covered] = replacement[i][covered]
+    def occluded(row: Tensor, draw: Tensor) -> Tensor:
+        copied = pixels[row]
+        for copy, i, k in zip(copied, row.tolist(), draw.tolist(), strict=True):
+            if k > 0:  # copy 0 is the image itself
+                y, x = (k - 1) // columns * steps[0], (k - 1) % columns * steps[1]
+                covered = slice(None), slice(y, y + sides[0]), slice(x, x + sides[1])
+                copy[covered] = replacement[i][covered]
         return copied
 
-    answers = copies.run(
+    count = 1 + rows * columns
+    scores = copies.scores(
+        classifier,
         pixels,
-        1 + rows * columns,
+        targets,
         occluded,
-        copies.target_scores(classifier, classes, score),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
+        count,
+        score=score,
+        batch_size=batch_size,
         label="occlusion",
     )
-    scores = copies.table(answers, len(pixels), 1 + rows * columns).to(pixels)
     falls = (scores[:, :1] - scores[:, 1:]).view(-1, 1, rows, columns)
-    window_sum = torch.ones(1, 1, *sides).to(pixels)
-    total = conv_transpose2d(falls, window_sum, stride=tuple(steps))
-    coverage = conv_transpose2d(torch.ones_like(falls[:1]), window_sum, stride=tuple(steps))
+    window_sum = torch.ones(1, 1, *sides).to(falls)
+    total = conv_transpose2d(falls, window_sum, stride=steps)
+    coverage = conv_transpose2d(torch.ones_like(falls[:1]), window_sum, stride=steps)
     return (total / coverage)[..., :height, :width].to(images.device)
 
 

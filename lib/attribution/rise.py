@@ -81,34 +81,28 @@ def rise_scores(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n masks"]:
     """The score of every image under each of its masks: all that a RISE map needs to be made."""
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    pixels, _ = copies.check_inputs(classifier, images, targets)
     _check(masks, cells, probability)
     keys = draws.image_keys(images)
     hidden = resolve_baseline(baseline, images.detach()).to(pixels)
     difference = pixels - hidden
 
-    def masked(image: Tensor, draw: Tensor) -> Tensor:
-        pairs = [(keys[i], k) for i, k in zip(image.tolist(), draw.tolist(), strict=True)]
+    def masked(row: Tensor, draw: Tensor) -> Tensor:
+        pairs = [(keys[i], k) for i, k in zip(row.tolist(), draw.tolist(), strict=True)]
         size = tuple(pixels.shape[2:])
         shown = random_masks(seed, pairs, size, cells=cells, probability=probability).to(pixels)
-        batch = torch.empty(len(image), *pixels.shape[1:]).to(pixels)
-        numbers, counts = image.unique_consecutive(return_counts=True)
+        batch = torch.empty(len(row), *pixels.shape[1:]).to(pixels)
+        numbers, counts = row.unique_consecutive(return_counts=True)
         start = 0
         for i, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            rows = slice(start, start + count)  # copies of one image lie side by side
-            torch.mul(difference[i], shown[rows, None], out=batch[rows]).add_(hidden[i])
+            own = slice(start, start + count)  # copies of one image lie side by side
+            torch.mul(difference[i], shown[own, None], out=batch[own]).add_(hidden[i])
             start += count
         return batch
 
-    answers = copies.run(
-        pixels,
-        masks,
-        masked,
-        copies.target_scores(classifier, classes, score),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label="rise",
+    return copies.scores(
+        classifier, pixels, targets, masked, masks, score=score, batch_size=batch_size, label="rise"
     )
-    return copies.table(answers, len(pixels), masks)
 
 
 def rise_maps(

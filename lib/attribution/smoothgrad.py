@@ -6,6 +6,7 @@ interpretability methods*, 2019, names it and the variance (VarGrad, Adebayo et 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -81,28 +82,22 @@ def noisy_moments(
     sigma = noise * (pixels.amax((1, 2, 3)) - pixels.amin((1, 2, 3))).view(-1, 1, 1, 1)
     keys = draws.image_keys(images)
 
-    def noisy(image: Tensor, draw: Tensor) -> Tensor:
-        pairs = [(keys[i], k) for i, k in zip(image.tolist(), draw.tolist(), strict=True)]
+    def noisy(row: Tensor, draw: Tensor) -> Tensor:
+        pairs = [(keys[i], k) for i, k in zip(row.tolist(), draw.tolist(), strict=True)]
         epsilon = draws.normal(seed, pairs, pixels.shape[1:]).to(pixels)
-        return pixels[image] + sigma[image] * epsilon
+        return pixels[row] + sigma[row] * epsilon
 
     size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
-    if method in (None, gradient):
-        if options:
-            raise TypeError(f"the gradient has no option {', '.join(options)}")
-        answer = copies.gradients(classifier, classes)
-    else:
-
-        def answer(batch: Tensor, image: Tensor) -> Tensor:
-            return method(classifier, batch, classes[image], **options)
-
+    # the engine within the engine would check every batch again
+    direct = method is None or method is gradient
+    answer = partial(copies.target_gradient if direct else method, classifier, **options)
     mean = spread = None
-    for batch in copies.run(pixels, samples, noisy, answer, batch_size=size, label="smoothgrad"):
+    for batch in copies.run(classes, samples, noisy, answer, batch_size=size, label="smoothgrad"):
         if mean is None:
             mean = torch.zeros(len(pixels), *batch.values.shape[1:]).to(pixels)
             spread = torch.zeros_like(mean)
-        for i in batch.image.unique().tolist():
-            rows = batch.image == i
+        for i in batch.row.unique().tolist():
+            rows = batch.row == i
             seen, new = int(batch.draw[rows][0]), int(rows.sum())
             values = batch.values if new == len(rows) else batch.values[rows]
             chunk = values.mean(0)

@@ -5,33 +5,31 @@ core and networks.
 """
 
 from lib.copies.engine import (
+    SCORES,
     Answer,
     Answers,
     Make,
     batch_size_for,
     check_inputs,
-    gradients,
-    logits,
+    mean_gradient,
     run,
-    table,
+    scores,
+    single_pass,
     target_gradient,
-    target_scores,
-    weighted_sum,
 )
 from lib.networks.classifier import of_targets
 
 __all__ = [
+    "SCORES",
     "Answer",
     "Answers",
     "Make",
     "batch_size_for",
     "check_inputs",
-    "gradients",
-    "logits",
+    "mean_gradient",
     "of_targets",
     "run",
-    "table",
+    "scores",
+    "single_pass",
     "target_gradient",
-    "target_scores",
-    "weighted_sum",
 ]

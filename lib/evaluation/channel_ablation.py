@@ -49,16 +49,16 @@ def channel_effects(
         features, slopes, logits = activations_and_gradients(classifier, one, target, name)
         _, rest = split(classifier, one, name)
 
-        def without(image: Tensor, channel: Tensor, features: Tensor = features) -> Tensor:
-            altered = features[image.to(features.device)]
+        def without(row: Tensor, channel: Tensor, features: Tensor = features) -> Tensor:
+            altered = features[row.to(features.device)]
             altered[torch.arange(len(channel)), channel] = 0
             return altered
 
-        def answer(altered: Tensor, image: Tensor, rest=rest, target=target) -> Tensor:
-            return rest(altered, image)[:, target[0]]
+        def answer(altered: Tensor, wanted: Tensor, rest=rest) -> Tensor:
+            return copies.of_targets(rest(altered, torch.zeros_like(wanted)), wanted)
 
         batches = copies.run(
-            one, features.shape[1], without, answer, batch_size=size, label="channel ablation"
+            target, features.shape[1], without, answer, batch_size=size, label="channel ablation"
         )
         left = torch.cat([batch.values for batch in batches])
         weight = slopes.mean((2, 3))[0]

@@ -60,27 +60,28 @@ def box_scores(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n k"]:
     """The target's probability with each box of each image blurred (see ``blurred``)."""
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    pixels, _ = copies.check_inputs(classifier, images, targets)
     if boxes.ndim != 3 or boxes.shape[::2] != (len(pixels), 4):
         raise ValueError(f"boxes must be ({len(pixels)}, k, 4), not {tuple(boxes.shape)}")
     replacement = blurred(pixels)
 
-    def with_box_blurred(image: Tensor, draw: Tensor) -> Tensor:
-        copied = pixels[image]
-        for copy, i, k in zip(copied, image.tolist(), draw.tolist(), strict=True):
+    def with_box_blurred(row: Tensor, draw: Tensor) -> Tensor:
+        copied = pixels[row]
+        for copy, i, k in zip(copied, row.tolist(), draw.tolist(), strict=True):
             x0, y0, x1, y1 = boxes[i, k].tolist()
             copy[:, y0:y1, x0:x1] = replacement[i, :, y0:y1, x0:x1]
         return copied
 
-    answers = copies.run(
+    return copies.scores(
+        classifier,
         pixels,
-        boxes.shape[1],
+        targets,
         with_box_blurred,
-        copies.target_scores(classifier, classes, "probability"),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
+        boxes.shape[1],
+        score="probability",
+        batch_size=batch_size,
         label="blurred boxes",
     )
-    return copies.table(answers, len(pixels), boxes.shape[1])
 
 
 def smallest_boxes(
@@ -185,7 +186,7 @@ def thresholded_deletion(
     the score of the fully perturbed image (the paper's footnote). NaN where a denominator is not
     positive: drop and count these.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    pixels, _ = copies.check_inputs(classifier, images, targets)
     if masks.shape != (len(images), *images.shape[2:]) or not torch.isfinite(masks).all():
         raise ValueError(f"masks {tuple(masks.shape)} must be finite and fit the images")
     if not perturbations:
@@ -197,9 +198,9 @@ def thresholded_deletion(
     # perturbed image and one copy per threshold
     cuts = [2.0, *thresholds]
 
-    def altered(image: Tensor, draw: Tensor) -> Tensor:
+    def altered(row: Tensor, draw: Tensor) -> Tensor:
         chosen = []
-        for i, k in zip(image.tolist(), draw.tolist(), strict=True):
+        for i, k in zip(row.tolist(), draw.tolist(), strict=True):
             if k < 2:
                 keep, fill = (torch.ones_like(masks[i]) if k == 0 else masks[i]), fills["blur"][i]
             else:
@@ -209,17 +210,18 @@ def thresholded_deletion(
         return torch.stack(chosen)
 
     count = 2 + len(perturbations) * len(cuts)
-    answers = copies.run(
+    scores = copies.scores(
+        classifier,
         pixels,
-        count,
+        targets,
         altered,
-        copies.target_scores(classifier, classes, "probability"),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
+        count,
+        score="probability",
+        batch_size=batch_size,
         label="thresholded deletion",
     )
-    scores = copies.table(answers, len(pixels), count).double().numpy()
     rows = []
-    for i, score in enumerate(scores):
+    for i, score in enumerate(scores.double().numpy()):
         intact, learned = score[:2]
         for name, part in zip(perturbations, np.split(score[2:], len(perturbations)), strict=True):
             for cut, p in zip(thresholds, part[1:], strict=True):

@@ -61,7 +61,7 @@ def masking_curves(
     Raises ``ValueError`` for maps that do not fit or hold NaN, an unknown kind or blur, fractions
     outside [0, 1], and images too small for the blur.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    pixels, _ = copies.check_inputs(classifier, images, targets)
     if maps.shape != (len(images), *images.shape[2:]):
         raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -74,31 +74,24 @@ def masking_curves(
     ranked = {kind: _ranked(kind, maps, keys, seed) for kind in kinds}
     settings = [(kind, float(fraction)) for kind in kinds for fraction in fractions]
 
-    def masked(image: Tensor, draw: Tensor) -> Tensor:
-        shown = torch.stack(
-            [
-                _shown(
-                    settings[k][0], *(part[i] for part in ranked[settings[k][0]]), settings[k][1]
-                )
-                for i, k in zip(image.tolist(), draw.tolist(), strict=True)
-            ]
-        )
-        return torch.where(shown[:, None].to(pixels.device), pixels[image], hidden[image])
+    def masked(row: Tensor, draw: Tensor) -> Tensor:
+        shown = []
+        for i, k in zip(row.tolist(), draw.tolist(), strict=True):
+            kind, fraction = settings[k]
+            shown.append(_shown(kind, *(part[i] for part in ranked[kind]), fraction))
+        keep = torch.stack(shown)[:, None].to(pixels.device)
+        return torch.where(keep, pixels[row], hidden[row])
 
-    def two_scores(batch: Tensor, image: Tensor) -> Tensor:
-        logits = classifier.scores(batch)
-        first = (logits.argmax(1) == classes[image]).to(logits)
-        return torch.stack([copies.of_targets(logits, classes[image]), first], 1)
-
-    answers = copies.run(
+    scores = copies.scores(
+        classifier,
         pixels,
-        len(settings),
+        targets,
         masked,
-        two_scores,
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
+        len(settings),
+        score=("logit", "accuracy"),
+        batch_size=batch_size,
         label="masking metrics",
     )
-    scores = copies.table(answers, len(pixels), len(settings)).numpy().astype(float)
     area = maps[0].numel()
     counts = [
         [min(math.floor(p * area), int(ranked[kind][1][i])) for kind, p in settings]
@@ -109,7 +102,7 @@ def masking_curves(
         columns=["image", "kind", "fraction"],
     )
     frame["shown"] = np.ravel(counts)
-    frame[["logit", "accuracy"]] = scores.reshape(-1, 2)
+    frame[["logit", "accuracy"]] = scores.double().flatten(0, 1).numpy()
     return frame
 
 

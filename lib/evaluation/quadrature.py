@@ -6,6 +6,7 @@ nodes likewise, and the midpoint rule of $m$ steps for $2m$ dividing $D$.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -77,22 +78,18 @@ def convergence(
     start = resolve_baseline(baseline, images.detach()).to(pixels)
     path = pixels - start
 
-    def point_on_path(image: Tensor, draw: Tensor) -> Tensor:
+    def point_on_path(row: Tensor, draw: Tensor) -> Tensor:
         alpha = (draw.to(pixels) / intervals).view(-1, 1, 1, 1)
-        return start[image] + alpha * path[image]
+        return start[row] + alpha * path[row]
 
     size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     sums = torch.zeros(len(pixels), weights.shape[1], *pixels.shape[1:]).to(pixels)
+    slope_at = partial(copies.target_gradient, classifier)
     for batch in copies.run(
-        pixels,
-        intervals + 1,
-        point_on_path,
-        copies.gradients(classifier, classes),
-        batch_size=size,
-        label="quadrature",
+        classes, intervals + 1, point_on_path, slope_at, batch_size=size, label="quadrature"
     ):
-        for i in batch.image.unique().tolist():
-            rows = batch.image == i
+        for i in batch.row.unique().tolist():
+            rows = batch.row == i
             weight = weights[batch.draw[rows]].to(pixels)
             used = weight.any(0)  # coarse rules have no node in most micro-batches
             part = weight[:, used].T @ batch.values[rows.to(pixels.device)].flatten(1)

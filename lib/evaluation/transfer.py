@@ -45,25 +45,27 @@ def scores_under(
     $p_0$ is the score of the image, $p_b$ that of the fully perturbed one; cut to [0, 1], NaN where
     the perturbation does not lower the score.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    pixels, _ = copies.check_inputs(classifier, images, targets)
     if masks.shape != (len(images), 1, *images.shape[2:]):
         raise ValueError(f"masks {tuple(masks.shape)} do not fit the images {tuple(images.shape)}")
     null = null_images(pixels, perturbation, seed=seed)
     weights = torch.stack([torch.ones_like(masks), torch.zeros_like(masks), masks], 1).to(pixels)
 
-    def under_mask(image: Tensor, draw: Tensor) -> Tensor:
-        kept = weights[image, draw]
-        return kept * pixels[image] + (1 - kept) * null[image]
+    def under_mask(row: Tensor, draw: Tensor) -> Tensor:
+        kept = weights[row, draw]
+        return kept * pixels[row] + (1 - kept) * null[row]
 
-    answers = copies.run(
+    scores = copies.scores(
+        classifier,
         pixels,
-        3,
+        targets,
         under_mask,
-        copies.target_scores(classifier, classes, "probability"),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
+        3,
+        score="probability",
+        batch_size=batch_size,
         label="masks under another perturbation",
     )
-    intact, gone, left = copies.table(answers, len(pixels), 3).unbind(1)
+    intact, gone, left = scores.unbind(1)
     remaining = ((left - gone) / (intact - gone)).clamp(0, 1)
     return torch.where(intact > gone, remaining, torch.nan)
 
@@ -74,7 +76,7 @@ def correctly_classified(classifier, photos: Images, chunk: int = 64) -> Images:
     Raises ``ValueError`` when none is left.
     """
     right = [
-        classifier.scores(pixels.to(classifier.device)).argmax(1).cpu() == batch.targets
+        classifier.scores(pixels).argmax(1).cpu() == batch.targets
         for batch, pixels in photos.batches(chunk)
     ]
     kept = photos.subset(torch.cat(right))

@@ -131,13 +131,12 @@ def homogeneity(
         raise ValueError(f"alphas must be positive scales other than 1, not {list(alphas)}")
     if not classifier.is_graph:
         raise ValueError(f"{classifier.name} cannot be traced: it has no layers to measure")
-    pixels = images.to(classifier.device)
-    start = classifier.normalize(pixels)
+    start = classifier.normalize(images)
     alone = _Alone(classifier.network, alphas)
     logits = alone.run(start)
     base = _outputs(classifier.network, start)
     scaled = [_outputs(classifier.network, alpha * start) for alpha in alphas]
-    first = _fit(start, [classifier.normalize(alpha * pixels) for alpha in alphas], alphas)
+    first = _fit(start, [classifier.normalize(alpha * images) for alpha in alphas], alphas)
     rows = [("normalization", "normalization", *first, *first)]
     for node, kind, measured in alone.rows:
         so_far = _fit(base[node], [values[node] for values in scaled], alphas)
