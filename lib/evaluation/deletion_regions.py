@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lib import copies
 from lib.copies.baselines import blurred, gaussian_blur
+from lib.evaluation.maps import check_maps
 from lib.evaluation.transfer import PERTURBATIONS, null_images
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
@@ -29,8 +30,7 @@ def threshold_boxes(
     The box shrinks as alpha grows; alpha = 0, and a constant map, give the whole image. Maps are
     not changed. Raises ``ValueError`` for NaN and for an alpha outside [0, 1].
     """
-    if maps.ndim != 3 or not torch.isfinite(maps).all():
-        raise ValueError(f"maps must be finite (N, H, W), not {tuple(maps.shape)} or with NaN")
+    check_maps(maps)
     if not len(alphas) or not all(0 <= alpha <= 1 for alpha in alphas):
         raise ValueError(f"alphas must lie in [0, 1], not {list(alphas)}")
     low, high = maps.amin((1, 2)), maps.amax((1, 2))
@@ -104,8 +104,7 @@ def smallest_boxes(
     """
     if not len(levels) or not all(0 < level <= 1 for level in levels):
         raise ValueError(f"levels must lie in (0, 1], not {list(levels)}")
-    if maps.shape != (len(images), *images.shape[2:]):
-        raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
+    check_maps(maps, images)
     boxes = threshold_boxes(maps, alphas)
     height, width = maps.shape[1:]
     ends = torch.tensor([[0, 0, 0, 0], [0, 0, width, height]]).expand(len(maps), 2, 4)
@@ -187,8 +186,7 @@ def thresholded_deletion(
     positive: drop and count these.
     """
     pixels, _ = copies.check_inputs(classifier, images, targets)
-    if masks.shape != (len(images), *images.shape[2:]) or not torch.isfinite(masks).all():
-        raise ValueError(f"masks {tuple(masks.shape)} must be finite and fit the images")
+    check_maps(masks, images)
     if not perturbations:
         raise ValueError(f"perturbations must be some of: {', '.join(PERTURBATIONS)}")
     masks = masks.to(pixels)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lib.attribution import METHODS
 from lib.attribution.meaningful_perturbation import DATASET_MEAN
+from lib.evaluation.maps import heat
 
 # Windows of 35 x 35 pixels filled with ImageNet's mean color, of an image of 224 x 224
 PAPER_OPTIONS: dict[str, dict] = {
@@ -23,13 +24,6 @@ PAPER_OPTIONS: dict[str, dict] = {
         "score": "probability",
     }
 }
-
-
-def heatmap(attribution: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
-    """``max_c |A_c|`` of a map with color channels, ``max(A, 0)`` of a map with one."""
-    if attribution.shape[1] > 1:
-        return attribution.abs().amax(1)
-    return attribution[:, 0].clamp(min=0)
 
 
 def check_methods(names: Sequence[str]) -> None:
@@ -53,16 +47,10 @@ def heatmaps(
     """
     options = options or {}
     check_methods([*methods, *options])
+    chosen = {name: {**_paper(name, images), **options.get(name, {})} for name in methods}
     return {
-        name: heatmap(
-            METHODS[name](
-                classifier,
-                images,
-                targets,
-                **{**_paper(name, images), **options.get(name, {})},
-            )
-        )
-        for name in methods
+        name: heat(METHODS[name](classifier, images, targets, **own))
+        for name, own in chosen.items()
     }
 
 

@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
+from lib.copies.baselines import gaussian_blur
 from lib.copies.fills import constant_fill
 from lib.evaluation.removal import areas, removal_curves
 
 STEPS = 28  # of the authors' evaluation: 8 rows of 224 pixels each
-BLUR_SIZE, BLUR_SIGMA = 11, 5.0  # pixels
+BLUR_RADIUS, BLUR_SIGMA = 5, 5.0  # pixels
 
 
 def insertion_deletion_curves(
@@ -90,12 +90,5 @@ def blur(
     images: Float[Tensor, "n c h w"], around: Float[Tensor, "n c h w"] | float = 0.0
 ) -> Float[Tensor, "n c h w"]:
     """The authors' blur: an 11 x 11 Gaussian of sigma 5, the image continued by ``around``."""
-    offsets = torch.arange(BLUR_SIZE).to(images) - BLUR_SIZE // 2
-    kernel = torch.exp(-0.5 * (offsets / BLUR_SIGMA).square())
-    kernel /= kernel.sum()
-    n, c, h, w = images.shape
-    planes = (images - around).reshape(n * c, 1, h, w)
-    planes = pad(planes, [BLUR_SIZE // 2] * 4)
-    planes = conv2d(planes, kernel.view(1, 1, 1, -1))
-    planes = conv2d(planes, kernel.view(1, 1, -1, 1))
-    return planes.view(n, c, h, w) + around
+    away = images - around
+    return gaussian_blur(away, BLUR_SIGMA, radius=BLUR_RADIUS, border="constant") + around

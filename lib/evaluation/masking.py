@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
 from lib import copies
+from lib.copies.baselines import gaussian_blur
 from lib.core import draws
+from lib.evaluation.maps import check_maps
 from lib.evaluation.removal import areas, removal_order
 
 FRACTIONS = tuple(float(p) for p in np.geomspace(0.01, 1, 16))
@@ -62,8 +63,7 @@ def masking_curves(
     outside [0, 1], and images too small for the blur.
     """
     pixels, _ = copies.check_inputs(classifier, images, targets)
-    if maps.shape != (len(images), *images.shape[2:]):
-        raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
+    check_maps(maps, images)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(f"kinds {list(kinds)} must be some of: {', '.join(KINDS)}")
@@ -153,13 +153,7 @@ def blurred_copy(
             f"{radius} pixels, as the {size} x {size} blur needs"
         )
     sigma = BLUR_SIGMA * (math.sqrt(2) if blur == "coded" else 1)
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel /= kernel.sum()
-    n, c, h, w = images.shape
-    planes = pad(images.reshape(n * c, 1, h, w), [radius] * 4, mode="reflect")
-    planes = conv2d(conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return planes.view(n, c, h, w)
+    return gaussian_blur(images, sigma, radius=radius, border="reflect")
 
 
 def _ranked(

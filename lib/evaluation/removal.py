@@ -17,6 +17,7 @@ from torch import Tensor
 from lib import copies
 from lib.copies.fills import FILLS, Fill
 from lib.core import draws
+from lib.evaluation.maps import check_maps
 
 ORDERS = ("morf", "lerf")
 SCORES = ("probability", "logit", "accuracy")
@@ -95,8 +96,7 @@ def removal_curves(
         options = {"order": order, "fill": fill, "seed": seed, "batch_size": batch_size}
         return _curves_by_method(classifier, images, targets, maps, fractions, options)
     pixels, _ = copies.check_inputs(classifier, images, targets)
-    if maps.shape != (len(images), *images.shape[2:]):
-        raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
+    check_maps(maps, images)
     keys = draws.image_keys(images)
     ranks = removal_order(maps, order, keys, seed).view(maps.shape).to(pixels.device)
     counts = removal_counts(fractions, maps[0].numel())

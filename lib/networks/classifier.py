@@ -126,7 +126,7 @@ def load_classifier(
     weights = str(weights) if weights is not None else None
     if name == EMBEDDED:
         return _load_embedded(weights, device, seed)
-    models = runtime.torchvision.models
+    models = runtime.torchvision().models
     if name not in models.list_models(module=models):
         known = ", ".join([EMBEDDED, "resnet18", "vgg16", "densenet121"])
         raise ValueError(
@@ -159,7 +159,7 @@ def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
 
 
 def _load_torchvision(name: str, weights: str | None, device: str, seed: int) -> Classifier:
-    models = runtime.torchvision.models
+    models = runtime.torchvision().models
     published = models.get_model_weights(name)
     chosen = published.DEFAULT
     state = None

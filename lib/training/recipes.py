@@ -36,7 +36,7 @@ def make_network(name: str, task: Task, *, bias: bool = True, seed: int = 0) -> 
         make = getattr(small_networks, name)
         options = {"classes": len(task.categories), "channels": task.channels}
         return small_networks.build(make, seed=seed, bias=bias, **options)
-    models = runtime.torchvision.models
+    models = runtime.torchvision().models
     if name not in models.list_models(module=models):
         raise ValueError(f"network {name!r} is unknown; use {', '.join(SMALL)} or torchvision's")
     with torch.random.fork_rng(devices=[]):
