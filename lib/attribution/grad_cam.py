@@ -28,9 +28,9 @@ def grad_cam(
     S_c/\partial A_k(y,x)$, with $A_k$ the output of ``layer`` and Z its number of cells.
 
     ``S_c`` is the target's logit. ``layer`` is any layer with a spatial output, by its name in
-    :func:`lib.networks.layers.spatial_layers` (default: the last one). ``relu=False`` keeps evidence
-    against the class. ``upsample=False`` gives the layer's cells ``(N, 1, h, w)``, else they are
-    enlarged to the images (bilinear, ``align_corners=False``).
+    :func:`lib.networks.layers.spatial_layers` (default: the last one). ``relu=False`` keeps
+    evidence against the class. ``upsample=False`` gives the layer's cells ``(N, 1, h, w)``, else
+    they are enlarged to the images (bilinear, ``align_corners=False``).
 
     Where the layer is followed by averaging pooling and one linear layer, $\alpha_k=w_k^c/Z$ and
     the map before the ReLU is CAM divided by Z.

@@ -6,8 +6,8 @@ Springenberg, Dosovitskiy, Brox, Riedmiller, *Striving for simplicity: the all c
 $$p \mapsto p\,[p>0]\,[x>0], \qquad\text{for ReLU6}\quad p \mapsto p\,[p>0]\,[0<x<6].$$
 
 The rule belongs to the layers, so every activation has to be known. In the normal form of
-:mod:`lib.networks.normal_form` each one, functional, in-place or reused, is a module of its own; the graph is run
-with the rule in place of these modules, and the network is never altered.
+:mod:`lib.networks.normal_form` each one, functional, in-place or reused, is a module of its own;
+the graph is run with the rule in place of these modules, and the network is never altered.
 """
 
 import operator

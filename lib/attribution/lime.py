@@ -82,9 +82,9 @@ def explain_lime(
     ``ridge``, and the weight of a copy :func:`kernel` with ``width``.
 
     ``classifier`` needs only ``scores``: wrap any other function by
-    :func:`lib.networks.blackbox.as_classifier`. ``segments`` is ``quickshift``, ``slic``, a function
-    ``image (H, W, C) -> labels (H, W)``, or one label map per image; labels may be any integers.
-    ``fill`` is ``superpixel mean``, or what :func:`resolve_baseline` takes.
+    :func:`lib.networks.blackbox.as_classifier`. ``segments`` is ``quickshift``, ``slic``, a
+    function ``image (H, W, C) -> labels (H, W)``, or one label map per image; labels may be any
+    integers. ``fill`` is ``superpixel mean``, or what :func:`resolve_baseline` takes.
 
     Raises ``ValueError`` for samples or ridge out of range, a single superpixel, and for scores
     that are not finite.

@@ -116,8 +116,8 @@ def split(
 ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
     """The layer's output ``A`` for ``images``, and the rest of the network as a function.
 
-    ``rest(altered, image)`` returns the logits ``(b, K)`` that follow when image number
-    ``image[j]`` has the output ``altered[j]`` at this layer. Values that bypass the layer (skip
+    ``rest(altered, row)`` returns the logits ``(b, K)`` that follow when image number
+    ``row[j]`` has the output ``altered[j]`` at this layer. Values that bypass the layer (skip
     connections around it) keep those of their image; only they are held in memory.
     """
     node = _existing(classifier, layer)
@@ -139,11 +139,11 @@ def split(
             pending.extend(current.all_input_nodes)
 
     @torch.no_grad()
-    def rest(altered: Tensor, image: Int[Tensor, " b"]) -> Tensor:
+    def rest(altered: Tensor, row: Int[Tensor, " b"]) -> Tensor:
         given: dict[fx.Node, Tensor | None] = dict.fromkeys(before - again)
-        for kept, rows in held.items():
-            per_image = len(rows) == len(images)
-            given[kept] = rows[image.to(rows.device)] if per_image else rows
+        for kept, values in held.items():
+            per_image = len(values) == len(images)
+            given[kept] = values[row.to(values.device)] if per_image else values
         given[node] = altered.clone()
         return fx.Interpreter(network).run(initial_env=given)
 

@@ -115,7 +115,8 @@ def train_one(
     Adam on all rows at once, binary cross-entropy on the logit plus ``strength`` times the
     sparsity prior of ``attribution(score, inputs)``. Snapshots are taken before each step, as in
     the authors' code. Returns the snapshot and the validation ROC-AUC of every epoch.
-    :mod:`lib.training.ensembles` does the same for many networks at once; this is what it is checked with.
+    :mod:`lib.training.ensembles` does the same for many networks at once; this is what it is
+    checked with.
     """
 
     def score(rows: Tensor) -> Tensor:
