@@ -10,7 +10,6 @@ from conftest import relative
 from lib import copies
 from lib.attribution import METHODS, mask_cache
 from lib.attribution.meaningful_perturbation import (
-    DATASET_MEAN,
     MaskSettings,
     Problem,
     learn_masks,
@@ -18,6 +17,7 @@ from lib.attribution.meaningful_perturbation import (
     meaningful_perturbation,
     total_variation,
 )
+from lib.copies.baselines import IMAGENET_MEAN
 from lib.networks.blackbox import as_classifier
 
 # the package exports the function under the name of its file
@@ -59,7 +59,7 @@ def test_a_mask_of_ones_keeps_the_score_and_of_zeros_perturbs_everything(
     assert torch.allclose(problem.terms(0 * ones, 0)[:, 1], expected, atol=1e-12)
     assert (gone - images64).abs().mean() > 0.05
     if perturbation == "constant":
-        assert torch.allclose(gone[0, :, 3, 5], torch.tensor(DATASET_MEAN).double(), atol=1e-7)
+        assert torch.allclose(gone[0, :, 3, 5], torch.tensor(IMAGENET_MEAN).double(), atol=1e-7)
 
 
 @pytest.mark.parametrize("game", ["deletion", "preservation"])

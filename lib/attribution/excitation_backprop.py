@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from lib import copies
 from lib.attribution.cam import enlarge
+from lib.networks.degrees import layer_name
 from lib.networks.layers import find_layer, spatial_layers
 
 STRIDE = 8  # the default layer's cells, in pixels: GoogLeNet's pool2, which the paper reads
@@ -112,7 +113,7 @@ def probabilities(
     for node in reversed(nodes):
         if node not in arrived:
             continue
-        if layer == _name(node):
+        if layer == layer_name(node):
             return arrived[node]
         for source, part in _step(network, node, values, arrived.pop(node)):
             arrived[source] = arrived[source] + part if source in arrived else part
@@ -143,7 +144,7 @@ def _default(classifier, network: fx.GraphModule, shape: tuple[int, ...]) -> str
     reach = 0  # how far connections from earlier nodes go
     last = None
     for k, node in enumerate(nodes):
-        name = _name(node)
+        name = layer_name(node)
         size = spatial.get(name)
         if reach <= k and size and node.op == "call_module":
             activation = isinstance(
@@ -250,10 +251,6 @@ def _covered(classifier) -> fx.GraphModule:
             if (node.target not in known and node.target not in _SIZES) or number or not tensors:
                 _refuse(f"operation {node.name} ({getattr(node.target, '__name__', node.target)})")
     return network
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target) if node.op == "call_module" else node.name
 
 
 def _adds(node: fx.Node) -> bool:

@@ -19,7 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 from lib import copies
 from lib.attribution import mask_cache
 from lib.copies import baselines
-from lib.copies.baselines import gaussian_blur, mean_color, resolve_baseline
+from lib.copies.baselines import gaussian_blur, resolve_baseline
 from lib.core import draws
 from lib.core.progress import progress
 
@@ -28,7 +28,6 @@ PERTURBATIONS = ("blur", "constant", "noise")
 STARTS = ("disc", "ones", "random")
 UPSAMPLINGS = ("nearest", "linear")
 SCORES = ("probability", "logit")
-DATASET_MEAN = (123 / 255, 117 / 255, 104 / 255)  # zero in the authors' mean-subtracted space
 STATES = 11  # masks kept along the way, the first and the last included
 _JITTER, _NOISE, _MASK_NOISE, _START = 1, 2, 3, 4  # streams of random numbers
 _CODE = (__file__, baselines.__file__, draws.__file__)  # a result depends on what these do
@@ -45,9 +44,8 @@ class MaskSettings:
 
     Args:
         perturbation: $\mu$ is the image under a Gaussian ``blur_sigma`` (pixels), a ``constant``
-            (a name of ``BASELINES``, a gray level or a tensor; by default the mean color of
-            ImageNet, or the image's own where it is not RGB), or uniform ``noise`` drawn anew at
-            each iteration.
+            (a name of ``BASELINES``, a gray level or a tensor; by default ImageNet's mean color),
+            or uniform ``noise`` drawn anew at each iteration.
         l1, tv, beta: weights and exponent of the terms, which are sums over the small mask.
         jitter: the image is shifted by so many different offsets in each direction, 1 px apart.
         mask_noise: sigma of Gaussian noise on the small mask at each iteration.
@@ -65,7 +63,7 @@ class MaskSettings:
     game: str = "deletion"
     perturbation: str = "blur"
     blur_sigma: float = 10.0
-    constant: str | float | Tensor | None = None
+    constant: str | float | Tensor = "imagenet"
     l1: float = 1e-4
     tv: float = 1e-2
     beta: float = 3.0
@@ -340,11 +338,7 @@ def _null(pixels: Tensor, settings: MaskSettings) -> Tensor | None:
         return None
     if settings.perturbation == "blur":
         return gaussian_blur(pixels, settings.blur_sigma)
-    if settings.constant is not None:
-        return resolve_baseline(settings.constant, pixels)
-    if pixels.shape[1] == 3:
-        return torch.tensor(DATASET_MEAN).view(1, 3, 1, 1).to(pixels).expand_as(pixels)
-    return mean_color(pixels)
+    return resolve_baseline(settings.constant, pixels)
 
 
 def _discs(pixels: Tensor) -> Float[Tensor, "r 1 h w"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 BLUR_SIGMA = 10.0  # pixels in an image of 224 x 224
+IMAGENET_MEAN = (123 / 255, 117 / 255, 104 / 255)  # zero in Caffe's mean-subtracted space
 
 
 def gaussian_blur(
@@ -49,11 +50,19 @@ def mean_color(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return images.mean((2, 3), keepdim=True).expand_as(images).clone()
 
 
+def imagenet_mean(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """ImageNet's mean color everywhere, or the images' own where they are not RGB."""
+    if images.shape[1] != 3:
+        return mean_color(images)
+    return torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1).to(images).expand_as(images).clone()
+
+
 BASELINES = {
     "black": torch.zeros_like,
     "white": torch.ones_like,
     "mean": mean_color,
     "blur": blurred,
+    "imagenet": imagenet_mean,
 }
 
 

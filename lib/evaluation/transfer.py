@@ -5,8 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import copies
-from lib.attribution.meaningful_perturbation import DATASET_MEAN
-from lib.copies.baselines import blurred, mean_color, resolve_baseline
+from lib.copies.baselines import blurred, imagenet_mean
 from lib.core import draws
 from lib.data.images import Images
 
@@ -21,9 +20,7 @@ def null_images(
     if perturbation == "blur":
         return blurred(images)
     if perturbation == "constant":
-        if images.shape[1] != 3:
-            return mean_color(images)
-        return resolve_baseline(torch.tensor(DATASET_MEAN).view(1, 3, 1, 1).to(images), images)
+        return imagenet_mean(images)
     if perturbation == "noise":
         keys = [(key,) for key in draws.image_keys(images)]
         return draws.uniform(seed, keys, images.shape[1:]).to(images)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, fx
 
 from lib.networks.classifier import of_targets
+from lib.networks.degrees import layer_name
 
 _SHAPES: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -38,7 +39,7 @@ def spatial_layers(classifier, shape: tuple[int, ...]) -> dict[str, tuple[int, i
             def run_node(self, node: fx.Node):
                 value = super().run_node(node)
                 if node.op not in ("placeholder", "output") and _is_spatial(value, shape):
-                    found[_name(node)] = tuple(value.shape[1:])
+                    found[layer_name(node)] = tuple(value.shape[1:])
                 return value
 
         blank = torch.zeros(1, *shape, dtype=classifier.dtype, device=classifier.device)
@@ -76,12 +77,12 @@ def find_layer(classifier, layer: str | None, shape: tuple[int, ...]) -> str:
         raise LayerError(
             f"layer {layer!r} does not exist in {classifier.name}; {_would_work(spatial, layer)}"
         )
-    if _name(node) not in spatial:
+    if layer_name(node) not in spatial:
         raise LayerError(
             f"layer {layer!r} of {classifier.name} has no spatial output; "
             f"{_would_work(spatial, layer)}"
         )
-    return _name(node)
+    return layer_name(node)
 
 
 def activations_and_gradients(
@@ -168,20 +169,16 @@ def _graph(classifier) -> fx.GraphModule:
     return classifier.network
 
 
-def _name(node: fx.Node) -> str:
-    return str(node.target) if node.op == "call_module" else node.name
-
-
 def _find(classifier, layer: str) -> fx.Node | None:
     """The node of this name, else the last one in the block of this name."""
     inside = None
     for node in _graph(classifier).graph.nodes:
         if node.op in ("placeholder", "output"):
             continue
-        if layer in (_name(node), node.name):
+        if layer in (layer_name(node), node.name):
             return node
         blocks = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values()]
-        if layer in blocks or _name(node).startswith(layer + "."):
+        if layer in blocks or layer_name(node).startswith(layer + "."):
             inside = node
     return inside
 
