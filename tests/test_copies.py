@@ -117,27 +117,26 @@ def test_the_embedded_network_in_other_batches(classifier, photos, pixels):
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 8, 100])
-def test_every_copy_is_made_once_in_order(size):
+def test_every_copy_is_made_once_in_order(small, images, targets, size):
     seen = []
 
     def answer(batch, targets):
         seen.append(len(batch))
         return batch * 2 + 1000 * targets
 
-    classes = torch.tensor([5, 6, 7, 8])
-    answers = list(
-        copies.run(classes, 3, lambda i, k: 10.0 * i + k, answer, batch_size=size, label="x")
-    )
+    engine = copies.Engine(small, images, targets, size)
+    answers = list(engine.run(lambda i, k: 10.0 * i + k, 3, answer))
     pairs = [(i, k) for a in answers for i, k in zip(a.row.tolist(), a.draw.tolist(), strict=True)]
-    assert pairs == [(i, k) for i in range(4) for k in range(3)]
-    assert sum(seen) == 12 and max(seen) <= size
+    assert pairs == [(i, k) for i in range(N) for k in range(3)]
+    assert sum(seen) == 3 * N and max(seen) <= size
     values = torch.cat([a.values for a in answers])
-    assert values.tolist() == [1000 * (5 + i) + 20 * i + 2 * k for i, k in pairs]
+    assert values.tolist() == [1000 * int(targets[i]) + 20 * i + 2 * k for i, k in pairs]
 
 
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_scores_and_mean_gradients_reduce_what_copies_answer(small64, images, targets, size):
     given = images.double()
+    engine = copies.Engine(small64, given, targets, size)
 
     def brighter(row, draw):
         return given[row] * (1 + draw.view(-1, 1, 1, 1))
@@ -151,7 +150,7 @@ def test_scores_and_mean_gradients_reduce_what_copies_answer(small64, images, ta
     }
 
     def found(score):
-        return copies.scores(small64, given, targets, brighter, 3, score=score, batch_size=size)
+        return engine.scores(brighter, 3, score)
 
     for name, values in expected.items():
         torch.testing.assert_close(found(name), values)
@@ -165,10 +164,9 @@ def test_scores_and_mean_gradients_reduce_what_copies_answer(small64, images, ta
             w * s * (1 if times is None else given * (1 + k) - 0.5)
             for k, (w, s) in enumerate(zip(weights.tolist(), slopes, strict=True))
         )
-        mean = copies.mean_gradient(
-            small64, given, targets, brighter, weights, times=times, batch_size=size
-        )
-        torch.testing.assert_close(mean, total)
+        torch.testing.assert_close(engine.mean_gradient(brighter, weights, times), total)
+    alone = engine.single_pass(lambda pixels, targets: pixels.mean((1, 2, 3)) + targets)
+    torch.testing.assert_close(alone, given.mean((1, 2, 3)) + targets)
 
 
 # --- random draws --------------------------------------------------------------------------------
@@ -329,8 +327,8 @@ def test_memory_does_not_grow_with_the_number_of_copies(small):
 
     def hoarding(classifier, images, targets, *, steps, batch_size):
         """The mutation: all answers are kept until the end."""
-        answer = partial(copies.target_gradient, classifier)
-        list(copies.run(targets, steps, lambda i, k: images[i], answer, batch_size=batch_size))
+        engine = copies.Engine(classifier, images, targets, batch_size)
+        list(engine.run(lambda i, k: images[i], steps, engine.gradient))
 
     few = peak(integrated_gradients, steps=25)
     assert few > 8 * 8 * 32 * 32 * 4  # one layer's activations at least
@@ -388,8 +386,9 @@ def test_a_target_without_a_logit_is_refused_where_classes_have_no_names(name, i
 
 
 def test_no_copies_is_an_error(small, images, targets):
+    engine = copies.Engine(small, images, targets)
     with pytest.raises(ValueError, match="at least 1, not 0"):
-        list(copies.run(torch.zeros(5), 0, None, None, batch_size=1))
+        engine.scores(lambda row, draw: images[row], 0)
 
 
 def test_batch_sizes_follow_the_size_of_the_images(small):

@@ -32,7 +32,7 @@ def cam(
 
     Raises ``ValueError`` unless the network ends in global average pooling and one linear layer.
     """
-    copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "cam")
     layer = cam_layer(classifier, tuple(images.shape[1:]))
     weight, bias = class_weights(classifier)
 
@@ -45,9 +45,7 @@ def cam(
         maps = torch.einsum("bk,bkhw->bhw", weight[wanted], features)[:, None]
         return enlarge(maps, images.shape[2:]) if upsample else maps
 
-    return copies.single_pass(
-        classifier, images, targets, answer, batch_size=batch_size, label="cam"
-    )
+    return engine.single_pass(answer).to(images.device)
 
 
 def class_weights(classifier) -> tuple[Float[Tensor, "k c"], Float[Tensor, " k"]]:

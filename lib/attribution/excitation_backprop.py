@@ -121,7 +121,7 @@ def probabilities(
 
 
 def _attribute(classifier, images, targets, contrast, layer, upsample, batch_size) -> Tensor:
-    copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "excitation")
     shape = tuple(images.shape[1:])
     network = _covered(classifier)
     name = find_layer(classifier, layer, shape) if layer else _default(classifier, network, shape)
@@ -131,9 +131,7 @@ def _attribute(classifier, images, targets, contrast, layer, upsample, batch_siz
         maps = arrived.sum(1, keepdim=True)
         return enlarge(maps, images.shape[2:]) if upsample else maps
 
-    return copies.single_pass(
-        classifier, images, targets, answer, batch_size=batch_size, label="excitation"
-    )
+    return engine.single_pass(answer).to(images.device)
 
 
 def _default(classifier, network: fx.GraphModule, shape: tuple[int, ...]) -> str:

@@ -35,7 +35,8 @@ def expected_gradients(
 
     Raises ``ValueError`` for samples < 1, and for references that are empty or do not fit.
     """
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "expected gradients")
+    pixels = engine.pixels
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     if references is None:
@@ -50,16 +51,8 @@ def expected_gradients(
         back = 1 - alphas[row, draw].view(-1, 1, 1, 1).to(pixels)
         return pixels[row] - back * path(row, draw)
 
-    return copies.mean_gradient(
-        classifier,
-        images,
-        targets,
-        point_on_path,
-        torch.full((samples,), 1 / samples),
-        times=path,
-        batch_size=batch_size,
-        label="expected gradients",
-    )
+    weights = torch.full((samples,), 1 / samples, dtype=pixels.dtype)
+    return engine.mean_gradient(point_on_path, weights, times=path).to(images.device)
 
 
 def drawn(

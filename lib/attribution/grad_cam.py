@@ -37,7 +37,7 @@ def grad_cam(
 
     Raises ``LayerError`` (a ``ValueError``) that names layers that would work.
     """
-    copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "grad_cam")
     name = find_layer(classifier, layer, tuple(images.shape[1:]))
 
     def answer(batch: Tensor, wanted: Tensor) -> Tensor:
@@ -46,9 +46,7 @@ def grad_cam(
         maps = maps.relu() if relu else maps
         return enlarge(maps, images.shape[2:]) if upsample else maps
 
-    return copies.single_pass(
-        classifier, images, targets, answer, batch_size=batch_size, label="grad_cam"
-    )
+    return engine.single_pass(answer).to(images.device)
 
 
 def guided_grad_cam(

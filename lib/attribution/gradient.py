@@ -4,8 +4,6 @@ Simonyan, Vedaldi, Zisserman, *Deep inside convolutional networks*, 2013 (the gr
 Shrikumar et al., *Not just a black box*, 2016 (input x gradient).
 """
 
-from functools import partial
-
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -20,10 +18,8 @@ def gradient(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n c h w"]:
     r"""$A = \partial S_c/\partial x$ with $S_c$ the logit of the target: logits per pixel unit."""
-    slope = partial(copies.target_gradient, classifier)
-    return copies.single_pass(
-        classifier, images, targets, slope, batch_size=batch_size, label="gradient"
-    )
+    engine = copies.Engine(classifier, images, targets, batch_size, "gradient")
+    return engine.single_pass(engine.gradient).to(images.device)
 
 
 def input_x_gradient(

@@ -91,7 +91,7 @@ def guided_backprop(
     without any ReLU, or an activation or operation for which the rule is not defined (GELU, SiLU,
     LeakyReLU, a sigmoid, a clamp ...). It never falls back on the plain gradient.
     """
-    copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "guided backprop")
     check_guidable(classifier)
     # Garbage collection of values would only save what autograd keeps anyway
     network = _Guided(classifier.network, garbage_collect_values=False)
@@ -100,10 +100,7 @@ def guided_backprop(
         pixels = batch.contiguous(memory_format=torch.channels_last)
         return network.run((pixels - classifier.mean) / classifier.std)
 
-    slope = partial(copies.target_gradient, guided)
-    return copies.single_pass(
-        classifier, images, targets, slope, batch_size=batch_size, label="guided backprop"
-    )
+    return engine.single_pass(partial(copies.target_gradient, guided)).to(images.device)
 
 
 def check_guidable(classifier) -> None:

@@ -68,25 +68,16 @@ def integrated_gradients(
 
     Raises ``ValueError`` for steps < 1, an unknown rule, or a baseline that does not fit.
     """
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "integrated gradients")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     if rule not in RULES:
         raise ValueError(f"rule {rule!r} is unknown; choose one of: {', '.join(RULES)}")
-    nodes, weights = (torch.from_numpy(part).to(pixels) for part in RULES[rule](steps))
-    start = resolve_baseline(baseline, images.detach()).to(pixels)
-    path = pixels - start
+    nodes, weights = (torch.from_numpy(part).to(engine.pixels) for part in RULES[rule](steps))
+    start = resolve_baseline(baseline, images.detach()).to(engine.pixels)
+    path = engine.pixels - start
 
     def on_path(row: Tensor, draw: Tensor) -> Tensor:
         return start[row] + nodes[draw].view(-1, 1, 1, 1) * path[row]
 
-    slopes = copies.mean_gradient(
-        classifier,
-        pixels,
-        targets,
-        on_path,
-        weights,
-        batch_size=batch_size,
-        label="integrated gradients",
-    )
-    return (path * slopes).to(images.device)
+    return (path * engine.mean_gradient(on_path, weights)).to(images.device)

@@ -118,7 +118,8 @@ def superpixel_scores(
     ``labels`` come from :func:`lib.copies.superpixels.superpixels`; every image has the same
     number of rows. Raises ``ValueError`` for scores that are not finite.
     """
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "lime")
+    pixels = engine.pixels
     off = _filled(images.detach(), labels, fill).to(pixels)
     widest, samples = max(rows.shape[1] for rows in presence), len(presence[0])
     shown = torch.zeros(len(images), samples, widest, dtype=torch.bool)
@@ -130,20 +131,7 @@ def superpixel_scores(
         visible = shown[row, draw].gather(1, flat[row]).view(len(row), 1, *pixels.shape[2:])
         return torch.where(visible, pixels[row], off[row])
 
-    return (
-        copies.scores(
-            classifier,
-            pixels,
-            targets,
-            switched,
-            samples,
-            score=score,
-            batch_size=batch_size,
-            label="lime",
-        )
-        .double()
-        .numpy()
-    )
+    return engine.scores(switched, samples, score).double().numpy()
 
 
 def kernel(

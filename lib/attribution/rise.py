@@ -81,7 +81,8 @@ def rise_scores(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n masks"]:
     """The score of every image under each of its masks: all that a RISE map needs to be made."""
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "rise")
+    pixels = engine.pixels
     _check(masks, cells, probability)
     keys = draws.image_keys(images)
     hidden = resolve_baseline(baseline, images.detach()).to(pixels)
@@ -100,9 +101,7 @@ def rise_scores(
             start += count
         return batch
 
-    return copies.scores(
-        classifier, pixels, targets, masked, masks, score=score, batch_size=batch_size, label="rise"
-    )
+    return engine.scores(masked, masks, score)
 
 
 def rise_maps(

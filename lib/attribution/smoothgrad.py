@@ -74,7 +74,8 @@ def noisy_moments(
     The variance is merged from micro-batches by a rule that cannot turn negative (Chan, Golub,
     LeVeque 1983).
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "smoothgrad")
+    pixels = engine.pixels
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     if not 0 <= noise < float("inf"):
@@ -87,12 +88,11 @@ def noisy_moments(
         epsilon = draws.normal(seed, pairs, pixels.shape[1:]).to(pixels)
         return pixels[row] + sigma[row] * epsilon
 
-    size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     # the engine within the engine would check every batch again
     direct = method is None or method is gradient
     answer = partial(copies.target_gradient if direct else method, classifier, **options)
     mean = spread = None
-    for batch in copies.run(classes, samples, noisy, answer, batch_size=size, label="smoothgrad"):
+    for batch in engine.run(noisy, samples, answer):
         if mean is None:
             mean = torch.zeros(len(pixels), *batch.values.shape[1:]).to(pixels)
             spread = torch.zeros_like(mean)

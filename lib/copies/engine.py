@@ -1,19 +1,17 @@
 """The engine: make altered copies of images, run the classifier on them, reduce.
 
 Nearly every method here is that one move. A method says how a copy is made (``make``) and which
-answer it wants: :func:`scores`, one table for all copies; :func:`mean_gradient`, a weighted sum
-over copies; :func:`single_pass`, any answer about the images themselves. These three check their
-input and return to its device. :func:`run` below them is for any other answer and reduction.
+answer it wants: ``scores``, one table for all copies; ``mean_gradient``, a weighted sum over
+copies; ``single_pass``, any answer about the images as they are; ``run``, anything else.
 
 ``make(row, draw)`` receives two index tensors of equal length b, the number of the image and the
 number of the copy, and returns the b copies. ``answer(copies, targets)`` returns one answer per
-copy. Micro-batches, memory, devices, and progress are the engine's: memory is bounded by the
-micro-batch, whatever the number of copies.
+copy. Checks, micro-batches, memory, devices, and progress are the engine's: memory is bounded by
+the micro-batch, whatever the number of copies.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -46,104 +44,88 @@ class Answers:
     values: Tensor
 
 
-def scores(
-    classifier,
-    images: Float[Tensor, "n c h w"],
-    targets: Int[Tensor, " n"],
-    make: Make,
-    count: int,
-    *,
-    score: str | Sequence[str] = "logit",
-    batch_size: int | None = None,
-    label: str = "copies",
-) -> Float[Tensor, "n count *s"]:
-    """The score of each image's target on its ``count`` copies, without gradients, on the CPU.
+class Engine:
+    """Images to be copied, ``pixels``, and their ``targets``: checked, on the classifier's device.
 
-    ``score`` is a name of ``SCORES`` (``accuracy`` is 1 where the target ranks first), or several
-    of them: one more axis. Raises ``ValueError`` for input that does not fit, another ``score``,
-    and when the classifier returns NaN or infinity.
+    Raises ``ValueError`` in one line for input that does not fit the classifier. ``label`` names
+    the work while it lasts. Answers stay on the classifier's device, but for a table of scores.
     """
-    names = [score] if isinstance(score, str) else list(score)
-    for name in names:
-        if name not in SCORES:
-            raise ValueError(f"score {name!r} is unknown; choose one of: {', '.join(SCORES)}")
-    pixels, classes = check_inputs(classifier, images, targets)
 
-    def answer(altered: Tensor, wanted: Tensor) -> Tensor:
-        logits = classifier.scores(altered)
-        if not torch.isfinite(logits).all():
-            raise ValueError(f"{classifier.name} returned a score that is NaN or infinite")
-        return torch.stack([SCORES[name](logits, wanted) for name in names], 1)
+    def __init__(
+        self,
+        classifier,
+        images: Float[Tensor, "n c h w"],
+        targets: Int[Tensor, " n"],
+        batch_size: int | None = None,
+        label: str = "copies",
+    ):
+        self.pixels, self.targets = check_inputs(classifier, images, targets)
+        self.classifier, self.batch_size, self.label = classifier, batch_size, label
 
-    size = batch_size_for(classifier, pixels, "scores", batch_size)
-    answers = run(classes, count, make, answer, batch_size=size, label=label)
-    table = torch.cat([batch.values for batch in answers]).cpu().view(len(pixels), count, -1)
-    return table[..., 0] if isinstance(score, str) else table
+    def scores(
+        self, make: Make, count: int, score: str | Sequence[str] = "logit"
+    ) -> Float[Tensor, "n count *s"]:
+        """The score of each image's target on its ``count`` copies, without gradients, on the CPU.
 
+        ``score`` is a name of ``SCORES`` (``accuracy`` is 1 where the target ranks first), or
+        several of them: one more axis. Raises ``ValueError`` for another ``score``, and when the
+        classifier returns NaN or infinity.
+        """
+        names = [score] if isinstance(score, str) else list(score)
+        for name in names:
+            if name not in SCORES:
+                raise ValueError(f"score {name!r} is unknown; choose one of: {', '.join(SCORES)}")
 
-def mean_gradient(
-    classifier,
-    images: Float[Tensor, "n c h w"],
-    targets: Int[Tensor, " n"],
-    make: Make,
-    weights: Float[Tensor, " count"],
-    *,
-    times: Make | None = None,
-    batch_size: int | None = None,
-    label: str = "copies",
-) -> Float[Tensor, "n c h w"]:
-    r"""$\sum_k w_k\,t_{ik}\odot\partial S_c(x_{ik})/\partial x$ over the copies of each image i.
+        def answer(altered: Tensor, targets: Tensor) -> Tensor:
+            logits = self.classifier.scores(altered)
+            if not torch.isfinite(logits).all():
+                name = self.classifier.name
+                raise ValueError(f"{name} returned a score that is NaN or infinite")
+            return torch.stack([SCORES[name](logits, targets) for name in names], 1)
 
-    One copy per weight; ``times(row, draw)`` are the factors $t$ (default: 1).
-    """
-    pixels, classes = check_inputs(classifier, images, targets)
-    weights = weights.to(pixels)
-    size = batch_size_for(classifier, pixels, "gradients", batch_size)
-    slopes = partial(target_gradient, classifier)
-    total = torch.zeros_like(pixels)
-    for batch in run(classes, len(weights), make, slopes, batch_size=size, label=label):
-        values = batch.values * weights[batch.draw].view(-1, 1, 1, 1)
-        if times is not None:
-            values *= times(batch.row, batch.draw)
-        total.index_add_(0, batch.row.to(total.device), values)
-    return total.to(images.device)
+        answers = self.run(make, count, answer, "scores")
+        table = torch.cat([batch.values for batch in answers]).cpu()
+        table = table.view(len(self.pixels), count, len(names))
+        return table[..., 0] if isinstance(score, str) else table
 
+    def mean_gradient(
+        self, make: Make, weights: Float[Tensor, " count"], times: Make | None = None
+    ) -> Float[Tensor, "n c h w"]:
+        r"""$\sum_k w_k\,t_{ik}\odot\partial S_c(x_{ik})/\partial x$ over the copies of image i.
 
-def single_pass(
-    classifier,
-    images: Float[Tensor, "n c h w"],
-    targets: Int[Tensor, " n"],
-    answer: Answer,
-    *,
-    batch_size: int | None = None,
-    label: str = "images",
-) -> Float[Tensor, "n ..."]:
-    """``answer(pixels, targets)`` for every image as it is."""
-    pixels, classes = check_inputs(classifier, images, targets)
-    size = batch_size_for(classifier, pixels, "gradients", batch_size)
-    answers = run(classes, 1, lambda row, _: pixels[row], answer, batch_size=size, label=label)
-    return torch.cat([batch.values for batch in answers]).to(images.device)
+        One copy per weight; ``times(row, draw)`` are the factors $t$ (default: 1).
+        """
+        weights, total = weights.to(self.pixels), torch.zeros_like(self.pixels)
+        for batch in self.run(make, len(weights), self.gradient):
+            values = batch.values * weights[batch.draw].view(-1, 1, 1, 1)
+            if times is not None:
+                values *= times(batch.row, batch.draw)
+            total.index_add_(0, batch.row.to(total.device), values)
+        return total
 
+    def single_pass(self, answer: Answer) -> Float[Tensor, "n ..."]:
+        """``answer(pixels, targets)`` for every image as it is."""
+        answers = self.run(lambda row, draw: self.pixels[row], 1, answer)
+        return torch.cat([batch.values for batch in answers])
 
-def run(
-    targets: Int[Tensor, " n"],
-    count: int,
-    make: Make,
-    answer: Answer,
-    *,
-    batch_size: int,
-    label: str = "copies",
-) -> Iterator[Answers]:
-    """Answers for ``count`` copies of each image, micro-batch by micro-batch, in order."""
-    if count < 1:
-        raise ValueError(f"{label}: the number of copies must be at least 1, not {count}")
-    jobs = len(targets) * count
-    with progress(label, jobs) as advance:
-        for start in range(0, jobs, batch_size):
-            job = torch.arange(start, min(start + batch_size, jobs))
-            row, draw = job // count, job % count
-            yield Answers(row, draw, answer(make(row, draw), targets[row]))
-            advance(len(job))
+    def gradient(self, altered: Tensor, targets: Tensor) -> Tensor:
+        r"""The answer $\partial S_c/\partial x$ at each copy, $S_c$ the logit of its target."""
+        return target_gradient(self.classifier, altered, targets)
+
+    def run(
+        self, make: Make, count: int, answer: Answer, route: str = "gradients"
+    ) -> Iterator[Answers]:
+        """Answers for ``count`` copies of each image, micro-batch by micro-batch, in order."""
+        if count < 1:
+            raise ValueError(f"{self.label}: the number of copies must be at least 1, not {count}")
+        size = batch_size_for(self.classifier, self.pixels, route, self.batch_size)
+        jobs = len(self.pixels) * count
+        with progress(self.label, jobs) as advance:
+            for start in range(0, jobs, size):
+                job = torch.arange(start, min(start + size, jobs))
+                row, draw = job // count, job % count
+                yield Answers(row, draw, answer(make(row, draw), self.targets[row]))
+                advance(len(job))
 
 
 def target_gradient(

@@ -94,9 +94,8 @@ def _run(classifier, pixels, classes, method, epsilon, steps, seed, batch_size) 
         criterion = foolbox.criteria.Misclassification(wanted)
         return chosen.run(model, batch, criterion, epsilon=epsilon).detach()
 
-    return copies.single_pass(
-        classifier, pixels, classes, answer, batch_size=batch_size, label=f"attack ({method})"
-    )
+    engine = copies.Engine(classifier, pixels, classes, batch_size, f"attack ({method})")
+    return engine.single_pass(answer)
 
 
 def _classes(classifier, images: Tensor, batch_size: int | None) -> Tensor:

@@ -60,7 +60,8 @@ def box_scores(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n k"]:
     """The target's probability with each box of each image blurred (see ``blurred``)."""
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "blurred boxes")
+    pixels = engine.pixels
     if boxes.ndim != 3 or boxes.shape[::2] != (len(pixels), 4):
         raise ValueError(f"boxes must be ({len(pixels)}, k, 4), not {tuple(boxes.shape)}")
     replacement = blurred(pixels)
@@ -72,16 +73,7 @@ def box_scores(
             copy[:, y0:y1, x0:x1] = replacement[i, :, y0:y1, x0:x1]
         return copied
 
-    return copies.scores(
-        classifier,
-        pixels,
-        targets,
-        with_box_blurred,
-        boxes.shape[1],
-        score="probability",
-        batch_size=batch_size,
-        label="blurred boxes",
-    )
+    return engine.scores(with_box_blurred, boxes.shape[1], "probability")
 
 
 def smallest_boxes(
@@ -185,7 +177,8 @@ def thresholded_deletion(
     the score of the fully perturbed image (the paper's footnote). NaN where a denominator is not
     positive: drop and count these.
     """
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "thresholded deletion")
+    pixels = engine.pixels
     check_maps(masks, images)
     if not perturbations:
         raise ValueError(f"perturbations must be some of: {', '.join(PERTURBATIONS)}")
@@ -208,18 +201,9 @@ def thresholded_deletion(
         return torch.stack(chosen)
 
     count = 2 + len(perturbations) * len(cuts)
-    scores = copies.scores(
-        classifier,
-        pixels,
-        targets,
-        altered,
-        count,
-        score="probability",
-        batch_size=batch_size,
-        label="thresholded deletion",
-    )
+    scores = engine.scores(altered, count, "probability").double().numpy()
     rows = []
-    for i, score in enumerate(scores.double().numpy()):
+    for i, score in enumerate(scores):
         intact, learned = score[:2]
         for name, part in zip(perturbations, np.split(score[2:], len(perturbations)), strict=True):
             for cut, p in zip(thresholds, part[1:], strict=True):

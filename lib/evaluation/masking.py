@@ -62,7 +62,8 @@ def masking_curves(
     Raises ``ValueError`` for maps that do not fit or hold NaN, an unknown kind or blur, fractions
     outside [0, 1], and images too small for the blur.
     """
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "masking metrics")
+    pixels = engine.pixels
     check_maps(maps, images)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
@@ -82,16 +83,7 @@ def masking_curves(
         keep = torch.stack(shown)[:, None].to(pixels.device)
         return torch.where(keep, pixels[row], hidden[row])
 
-    scores = copies.scores(
-        classifier,
-        pixels,
-        targets,
-        masked,
-        len(settings),
-        score=("logit", "accuracy"),
-        batch_size=batch_size,
-        label="masking metrics",
-    )
+    scores = engine.scores(masked, len(settings), ("logit", "accuracy"))
     area = maps[0].numel()
     counts = [
         [min(math.floor(p * area), int(ranked[kind][1][i])) for kind, p in settings]

@@ -6,7 +6,6 @@ nodes likewise, and the midpoint rule of $m$ steps for $2m$ dividing $D$.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -71,7 +70,8 @@ def convergence(
     $|\sum_i A_m - (S(x)-S(x'))| / |S(x)-S(x')|$. Costs ``intervals + 1`` gradients per image. Step
     counts that are not on the grid for a rule are left out (see :func:`on_grid`).
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "quadrature")
+    pixels = engine.pixels
     rules = on_grid(steps, intervals)
     weights = np.stack([*rules.values(), grid_weights(reference, intervals, intervals)], 1)
     weights = torch.as_tensor(weights, dtype=pixels.dtype)
@@ -82,12 +82,8 @@ def convergence(
         alpha = (draw.to(pixels) / intervals).view(-1, 1, 1, 1)
         return start[row] + alpha * path[row]
 
-    size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     sums = torch.zeros(len(pixels), weights.shape[1], *pixels.shape[1:]).to(pixels)
-    slope_at = partial(copies.target_gradient, classifier)
-    for batch in copies.run(
-        classes, intervals + 1, point_on_path, slope_at, batch_size=size, label="quadrature"
-    ):
+    for batch in engine.run(point_on_path, intervals + 1, engine.gradient):
         for i in batch.row.unique().tolist():
             rows = batch.row == i
             weight = weights[batch.draw[rows]].to(pixels)
@@ -95,7 +91,7 @@ def convergence(
             part = weight[:, used].T @ batch.values[rows.to(pixels.device)].flatten(1)
             sums[i, used.nonzero().flatten()] += part.view(-1, *pixels.shape[1:])
     attributions = path[:, None] * sums
-    rise = _rise(classifier, pixels, start, classes)
+    rise = _rise(classifier, pixels, start, engine.targets)
     exact = attributions[:, -1:]
     difference = (attributions - exact).abs().mean((2, 3, 4)) / exact.abs().mean((2, 3, 4))
     gap = (attributions.sum((2, 3, 4)) - rise[:, None]).abs() / rise.abs()[:, None]

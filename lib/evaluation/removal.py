@@ -95,7 +95,9 @@ def removal_curves(
     if isinstance(maps, Mapping):
         options = {"order": order, "fill": fill, "seed": seed, "batch_size": batch_size}
         return _curves_by_method(classifier, images, targets, maps, fractions, options)
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    label = f"removal ({order}, {fill if isinstance(fill, str) else 'own fill'})"
+    engine = copies.Engine(classifier, images, targets, batch_size, label)
+    pixels = engine.pixels
     check_maps(maps, images)
     keys = draws.image_keys(images)
     ranks = removal_order(maps, order, keys, seed).view(maps.shape).to(pixels.device)
@@ -108,16 +110,7 @@ def removal_curves(
         pairs = zip(row.tolist(), draw.tolist(), strict=True)
         return replace(pixels[row], removed, [(seed, keys[i], counts[k]) for i, k in pairs])
 
-    scores = copies.scores(
-        classifier,
-        pixels,
-        targets,
-        with_pixels_removed,
-        len(counts),
-        score=SCORES,
-        batch_size=batch_size,
-        label=f"removal ({order}, {fill if isinstance(fill, str) else 'own fill'})",
-    )
+    scores = engine.scores(with_pixels_removed, len(counts), SCORES)
     index = pd.MultiIndex.from_product(
         [range(len(images)), [float(f) for f in fractions]], names=["image", "fraction"]
     )

@@ -42,7 +42,10 @@ def scores_under(
     $p_0$ is the score of the image, $p_b$ that of the fully perturbed one; cut to [0, 1], NaN where
     the perturbation does not lower the score.
     """
-    pixels, _ = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(
+        classifier, images, targets, batch_size, "masks under another perturbation"
+    )
+    pixels = engine.pixels
     if masks.shape != (len(images), 1, *images.shape[2:]):
         raise ValueError(f"masks {tuple(masks.shape)} do not fit the images {tuple(images.shape)}")
     null = null_images(pixels, perturbation, seed=seed)
@@ -52,17 +55,7 @@ def scores_under(
         kept = weights[row, draw]
         return kept * pixels[row] + (1 - kept) * null[row]
 
-    scores = copies.scores(
-        classifier,
-        pixels,
-        targets,
-        under_mask,
-        3,
-        score="probability",
-        batch_size=batch_size,
-        label="masks under another perturbation",
-    )
-    intact, gone, left = scores.unbind(1)
+    intact, gone, left = engine.scores(under_mask, 3, "probability").unbind(1)
     remaining = ((left - gone) / (intact - gone)).clamp(0, 1)
     return torch.where(intact > gone, remaining, torch.nan)
 
