@@ -43,16 +43,19 @@ def expected_gradients(
         references = gray_images(pixels)
     _check_references(references, pixels)
     chosen, alphas = drawn(images, len(references), samples, seed)
+    alphas = alphas.to(pixels)
+
+    def reference(row: Tensor, draw: Tensor) -> Tensor:
+        return references[chosen[row, draw].to(references.device)].to(pixels)
 
     def path(row: Tensor, draw: Tensor) -> Tensor:
-        return pixels[row] - references[chosen[row, draw].to(references.device)].to(pixels)
+        return pixels[row] - reference(row, draw)
 
-    def point_on_path(row: Tensor, draw: Tensor) -> Tensor:
-        back = 1 - alphas[row, draw].view(-1, 1, 1, 1).to(pixels)
-        return pixels[row] - back * path(row, draw)
+    def on_path(row: Tensor, draw: Tensor) -> Tensor:
+        return reference(row, draw) + alphas[row, draw].view(-1, 1, 1, 1) * path(row, draw)
 
     weights = torch.full((samples,), 1 / samples, dtype=pixels.dtype)
-    return engine.mean_gradient(point_on_path, weights, times=path).to(images.device)
+    return engine.mean_gradient(on_path, weights, times=path).to(images.device)
 
 
 def drawn(
