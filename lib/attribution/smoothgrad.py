@@ -24,36 +24,18 @@ def smoothgrad(
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
     *,
-    samples: int = 50,
-    noise: float = 0.15,
     statistic: str = "mean",
-    method: Callable | None = None,
-    seed: int = 0,
-    batch_size: int | None = None,
     **options,
 ) -> Float[Tensor, "n ..."]:
     r"""$A=\frac1n\sum_k M\big(x+\sigma\varepsilon_k\big)$, $\varepsilon_k\sim\mathcal N(0,I)$.
 
-    ``noise`` is $\sigma/(x_{\max}-x_{\min})$, the range taken over each image. ``method`` is $M$:
-    any function of this package (default: the gradient), ``options`` are its options.
     ``statistic`` is ``mean`` (the paper), ``squared`` ($\frac1n\sum M^2$) or ``variance``
-    ($\frac1n\sum (M-\bar M)^2$). Noisy copies are not clipped, as in the paper.
-
-    Raises ``ValueError`` for samples < 1, negative noise or an unknown statistic.
+    ($\frac1n\sum (M-\bar M)^2$); ``options`` (``samples``, ``noise``, ``method`` ...) are those of
+    :func:`noisy_moments`. Raises ``ValueError`` for an unknown statistic.
     """
     if statistic not in STATISTICS:
         raise ValueError(f"statistic {statistic!r} is unknown; choose one of: {STATISTICS}")
-    moments = noisy_moments(
-        classifier,
-        images,
-        targets,
-        samples=samples,
-        noise=noise,
-        method=method,
-        seed=seed,
-        batch_size=batch_size,
-        **options,
-    )
+    moments = noisy_moments(classifier, images, targets, **options)
     return moments[STATISTICS.index(statistic)]
 
 
@@ -69,10 +51,14 @@ def noisy_moments(
     batch_size: int | None = None,
     **options,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All three statistics of :func:`smoothgrad` from the same noisy copies, at one price.
+    r"""All three statistics of :func:`smoothgrad` from the same noisy copies, at one price.
 
-    The variance is merged from micro-batches by a rule that cannot turn negative (Chan, Golub,
-    LeVeque 1983).
+    ``noise`` is $\sigma/(x_{\max}-x_{\min})$, the range taken over each image. ``method`` is $M$:
+    any function of this package (default: the gradient), ``options`` are its options. Noisy copies
+    are not clipped, as in the paper. The variance is merged from micro-batches by a rule that
+    cannot turn negative (Chan, Golub, LeVeque 1983).
+
+    Raises ``ValueError`` for samples < 1 and negative noise.
     """
     engine = copies.Engine(classifier, images, targets, batch_size, "smoothgrad")
     pixels = engine.pixels

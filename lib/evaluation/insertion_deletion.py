@@ -51,27 +51,10 @@ def insertion_deletion_curves(
     def color(batch: Tensor) -> Tensor:
         return origin.to(batch).expand_as(batch)
 
-    options = {"seed": seed, "batch_size": batch_size}
-    deletion = removal_curves(
-        classifier,
-        images,
-        targets,
-        maps,
-        order="morf",
-        fractions=shares,
-        fill=constant_fill(color),
-        **options,
-    )
-    insertion = removal_curves(
-        classifier,
-        images,
-        targets,
-        maps,
-        order="lerf",
-        fractions=shares[::-1],
-        fill=constant_fill(lambda batch: blur(batch, color(batch))),
-        **options,
-    )
+    given, options = (classifier, images, targets, maps), {"seed": seed, "batch_size": batch_size}
+    hide, fade = constant_fill(color), constant_fill(lambda batch: blur(batch, color(batch)))
+    deletion = removal_curves(*given, order="morf", fractions=shares, fill=hide, **options)
+    insertion = removal_curves(*given, order="lerf", fractions=shares[::-1], fill=fade, **options)
     insertion["fraction"] = 1 - insertion["fraction"]
     curves = pd.concat([deletion.assign(curve="deletion"), insertion.assign(curve="insertion")])
     return curves.reset_index(drop=True)

@@ -104,14 +104,10 @@ def convergence(
 
 
 def _rise(classifier, pixels: Tensor, start: Tensor, classes: Tensor) -> Tensor:
+    pairs = zip(pixels.split(1), start.split(1), strict=True)
     with torch.no_grad():
-        both = torch.cat(
-            [
-                classifier(pixels[i : i + 1]) - classifier(start[i : i + 1])
-                for i in range(len(pixels))
-            ]
-        )
-    return copies.of_targets(both, classes)
+        gains = torch.cat([classifier(end) - classifier(begin) for end, begin in pairs])
+    return copies.of_targets(gains, classes)
 
 
 def slope(frame: pd.DataFrame, metric: str, *, least: int = 1, most: int | None = None) -> float:
