@@ -169,6 +169,16 @@ def test_scores_and_mean_gradients_reduce_what_copies_answer(small64, images, ta
     torch.testing.assert_close(alone, given.mean((1, 2, 3)) + targets)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+@pytest.mark.parametrize("name", METHODS)
+def test_images_come_from_any_device_and_answers_go_back(name, small, images, targets, whole):
+    there = Classifier(small_network(), categories=list("abcd"), device="cuda")
+    found = METHODS[name](there, images, targets)
+    assert found.device == images.device
+    assert torch.allclose(found, whole[name], atol=1e-4 * float(whole[name].abs().max()))
+    assert torch.allclose(there.scores(images).cpu(), small.scores(images), atol=1e-4)
+
+
 # --- random draws --------------------------------------------------------------------------------
 
 
