@@ -79,8 +79,7 @@ class Engine:
         def answer(altered: Tensor, targets: Tensor) -> Tensor:
             logits = self.classifier.scores(altered)
             if not torch.isfinite(logits).all():
-                name = self.classifier.name
-                raise ValueError(f"{name} returned a score that is NaN or infinite")
+                raise ValueError(f"{self.classifier.name} returned a score that is NaN or infinite")
             return torch.stack([SCORES[name](logits, targets) for name in names], 1)
 
         answers = self.run(make, count, answer, "scores")
