@@ -8,7 +8,7 @@ each iteration.
 from benchmarks.rivals import Rival
 from benchmarks.setting import classifier, passes, photos
 from benchmarks.timing import Row
-from lib.attribution.meaningful_perturbation import learn_masks
+from lib.attribution.meaningful_perturbation import MaskSettings, learn_masks
 
 PHOTOS, ITERATIONS = 4, 20
 
@@ -21,12 +21,11 @@ def rows() -> list[Row]:
         "iterations": ITERATIONS,
         "device": classifier().device.type,
     }
+    settings = MaskSettings(iterations=ITERATIONS, start="ones")
     return [
         Row(
             f"Learned masks, {ITERATIONS} iterations, {PHOTOS} photos",
-            ours=lambda: learn_masks(
-                classifier(), pixels, targets, iterations=ITERATIONS, start="ones", cache=False
-            ),
+            ours=lambda: learn_masks(classifier(), pixels, targets, settings, cache=False),
             rivals={"one by one": lambda: Rival("learned_mask_loop", **given)},
             floor=lambda: [passes(PHOTOS, gradients=True) for _ in range(ITERATIONS)],
         )

@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.rivals import Rival
 from benchmarks.timing import Row
-from lib.training.ensembles import CHUNK, HIDDEN, train_ensemble
+from lib.training.ensemble_gradients import HIDDEN, EnsembleSettings
+from lib.training.ensembles import CHUNK, train_ensemble
 
 NETWORKS, STEPS, PEOPLE, INPUTS = 16, 50, 100, 118
 
@@ -30,13 +31,11 @@ def rows() -> list[Row]:
     labels = (torch.rand(2, NETWORKS, PEOPLE, generator=random) < 0.7).float()
     given = {"train": train, "validation": validation, "labels": labels, "steps": STEPS}
     given |= {"widths": [INPUTS, *HIDDEN, 1], "device": "cpu"}
+    settings = EnsembleSettings("x_gradient", strength=1.0, bias=False, epochs=STEPS)
     return [
         Row(
             f"X-Gradient prior, {NETWORKS} networks, {STEPS} steps",
-            ours=lambda: train_ensemble(
-                train, labels[0], validation, labels[1],
-                attribution="x_gradient", strength=1.0, bias=False, epochs=STEPS,
-            ),
+            ours=lambda: train_ensemble(train, labels[0], validation, labels[1], settings),
             rivals={"one by one": lambda: Rival("attribution_prior_loop", **given)},
             floor=products,
             targets={"one by one": 10},

@@ -57,6 +57,25 @@ def test_blur_is_scipys(images, sigma):
     assert ours.shape == images.shape
 
 
+@pytest.mark.parametrize(
+    ("border", "scipys"),
+    [("replicate", "nearest"), ("reflect", "mirror"), ("constant", "constant")],
+)
+def test_blur_cut_at_a_radius_and_continued_by_a_border(images, border, scipys):
+    ours = gaussian_blur(images.double(), 5.0, radius=6, border=border)
+    theirs = gaussian_filter(
+        images.double().numpy(), (0, 0, 5, 5), mode=scipys, radius=(0, 0, 6, 6)
+    )
+    torch.testing.assert_close(ours, torch.from_numpy(theirs))
+
+
+def test_imagenets_mean_is_a_color_of_rgb_images_alone(images):
+    made = resolve_baseline("imagenet", images)
+    assert torch.allclose(made[2, :, 3, 5], torch.tensor([123.0, 117.0, 104.0]) / 255)
+    gray = images[:, :1]
+    assert torch.equal(resolve_baseline("imagenet", gray), resolve_baseline("mean", gray))
+
+
 def test_blur_keeps_what_it_must(images):
     assert torch.equal(gaussian_blur(images, 0), images)
     assert gaussian_blur(images, 0).data_ptr() != images.data_ptr()

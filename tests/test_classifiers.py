@@ -188,7 +188,7 @@ def test_attention_settings_are_restored(onnx_cache):
 def squeezenet(classes: int = 1000) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return torchvision.models.squeezenet1_1(num_classes=classes).eval()
+        return torchvision().models.squeezenet1_1(num_classes=classes).eval()
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_a_googlenet_without_its_auxiliary_heads(tmp_path):
     """Torchvision's pretrained one has none, so neither has a checkpoint made from it."""
     options = {"num_classes": 4, "init_weights": False}
     for heads in (True, False):
-        network = torchvision.models.googlenet(aux_logits=heads, **options)
+        network = torchvision().models.googlenet(aux_logits=heads, **options)
         torch.save(network.state_dict(), tmp_path / "googlenet.pth")
         loaded = load_classifier("googlenet", weights=tmp_path / "googlenet.pth", device="cpu")
         with torch.no_grad():

@@ -117,27 +117,66 @@ def test_the_embedded_network_in_other_batches(classifier, photos, pixels):
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 8, 100])
-def test_every_copy_is_made_once_in_order(size):
+def test_every_copy_is_made_once_in_order(small, images, targets, size):
     seen = []
 
-    def answer(batch, image):
+    def answer(batch, targets):
         seen.append(len(batch))
-        return batch * 2
+        return batch * 2 + 1000 * targets
 
-    base = torch.arange(4.0)
-    answers = list(
-        copies.run(base, 3, lambda i, k: base[i] * 10 + k, answer, batch_size=size, label="x")
-    )
-    pairs = [
-        (i, k) for a in answers for i, k in zip(a.image.tolist(), a.draw.tolist(), strict=True)
-    ]
-    assert pairs == [(i, k) for i in range(4) for k in range(3)]
-    assert sum(seen) == 12 and max(seen) <= size
-    values = copies.table(iter(answers), 4, 3)
-    assert torch.equal(values, 2 * (base.view(4, 1) * 10 + torch.arange(3.0)))
-    weights = torch.tensor([0.5, 0.25, 0.25])
-    assert torch.allclose(copies.weighted_sum(iter(answers), base, weights), values @ weights)
-    assert torch.allclose(copies.weighted_sum(iter(answers), base, 1 / 3), values.mean(1))
+    engine = copies.Engine(small, images, targets, size)
+    answers = list(engine.run(lambda i, k: 10.0 * i + k, 3, answer))
+    pairs = [(i, k) for a in answers for i, k in zip(a.row.tolist(), a.draw.tolist(), strict=True)]
+    assert pairs == [(i, k) for i in range(N) for k in range(3)]
+    assert sum(seen) == 3 * N and max(seen) <= size
+    values = torch.cat([a.values for a in answers])
+    assert values.tolist() == [1000 * int(targets[i]) + 20 * i + 2 * k for i, k in pairs]
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_scores_and_mean_gradients_reduce_what_copies_answer(small64, images, targets, size):
+    given = images.double()
+    engine = copies.Engine(small64, given, targets, size)
+
+    def brighter(row, draw):
+        return given[row] * (1 + draw.view(-1, 1, 1, 1))
+
+    logits = torch.stack([small64(given * (1 + k)) for k in range(3)], 1)
+    chosen = targets.view(-1, 1, 1).expand(-1, 3, 1)
+    expected = {
+        "logit": logits.gather(2, chosen)[..., 0],
+        "probability": logits.softmax(2).gather(2, chosen)[..., 0],
+        "accuracy": (logits.argmax(2) == targets.view(-1, 1)).double(),
+    }
+
+    def found(score):
+        return engine.scores(brighter, 3, score)
+
+    for name, values in expected.items():
+        torch.testing.assert_close(found(name), values)
+    torch.testing.assert_close(found(list(expected)), torch.stack([*expected.values()], 2))
+    with pytest.raises(ValueError, match="score 'loss' is unknown; choose one of: logit"):
+        found("loss")
+    weights = torch.tensor([0.5, 0.0, -2.0])
+    slopes = [copies.target_gradient(small64, given * (1 + k), targets) for k in range(3)]
+    for times in (None, lambda row, draw: brighter(row, draw) - 0.5):
+        total = sum(
+            w * s * (1 if times is None else given * (1 + k) - 0.5)
+            for k, (w, s) in enumerate(zip(weights.tolist(), slopes, strict=True))
+        )
+        torch.testing.assert_close(engine.mean_gradient(brighter, weights, times), total)
+    alone = engine.single_pass(lambda pixels, targets: pixels.mean((1, 2, 3)) + targets)
+    torch.testing.assert_close(alone, given.mean((1, 2, 3)) + targets)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+@pytest.mark.parametrize("name", METHODS)
+def test_images_come_from_any_device_and_answers_go_back(name, small, images, targets, whole):
+    there = Classifier(small_network(), categories=list("abcd"), device="cuda")
+    found = METHODS[name](there, images, targets)
+    assert found.device == images.device
+    assert torch.allclose(found, whole[name], atol=1e-4 * float(whole[name].abs().max()))
+    assert torch.allclose(there.scores(images).cpu(), small.scores(images), atol=1e-4)
 
 
 # --- random draws --------------------------------------------------------------------------------
@@ -298,8 +337,8 @@ def test_memory_does_not_grow_with_the_number_of_copies(small):
 
     def hoarding(classifier, images, targets, *, steps, batch_size):
         """The mutation: all answers are kept until the end."""
-        answer = copies.gradients(classifier, targets)
-        list(copies.run(images, steps, lambda i, k: images[i], answer, batch_size=batch_size))
+        engine = copies.Engine(classifier, images, targets, batch_size)
+        list(engine.run(lambda i, k: images[i], steps, engine.gradient))
 
     few = peak(integrated_gradients, steps=25)
     assert few > 8 * 8 * 32 * 32 * 4  # one layer's activations at least
@@ -357,8 +396,9 @@ def test_a_target_without_a_logit_is_refused_where_classes_have_no_names(name, i
 
 
 def test_no_copies_is_an_error(small, images, targets):
+    engine = copies.Engine(small, images, targets)
     with pytest.raises(ValueError, match="at least 1, not 0"):
-        list(copies.run(images, 0, None, None, batch_size=1))
+        engine.scores(lambda row, draw: images[row], 0)
 
 
 def test_batch_sizes_follow_the_size_of_the_images(small):

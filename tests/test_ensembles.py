@@ -13,7 +13,8 @@ from torch import nn
 from lib.core import draws
 from lib.data.survey import Splits
 from lib.training import prior_experiment, priors
-from lib.training.ensembles import ATTRIBUTIONS, Ensemble, initial, roc_auc, train_ensemble
+from lib.training.ensemble_gradients import ATTRIBUTIONS, EnsembleSettings
+from lib.training.ensembles import Ensemble, initial, roc_auc, train_ensemble
 
 SMALL = {"hidden": (16, 8, 4), "epochs": 12, "lr": 1e-2, "references": 2, "steps": 4}
 
@@ -40,9 +41,9 @@ def same(one: Ensemble, two: Ensemble) -> bool:
 def test_the_ensemble_equals_one_network_at_a_time(attribution, bias):
     x, y, xv, yv = data(dtype=torch.float64)
     strength = 0.0 if attribution is None else 1.0
-    options = {"attribution": attribution, "strength": strength, "bias": bias, **SMALL}
-    found = train_ensemble(x, y, xv, yv, **options)
-    start = initial(7, SMALL["hidden"], bias, 0, range(3), x)
+    settings = EnsembleSettings(attribution=attribution, strength=strength, bias=bias, **SMALL)
+    found = train_ensemble(x, y, xv, yv, settings)
+    start = initial(7, settings, range(3), x)
     untrained = Ensemble(*start, found.validation_auc, found.epoch)
     for i in range(3):
         method = None if attribution is None else getattr(priors, attribution)
@@ -74,41 +75,51 @@ def expected_gradients_with_draws(score, rows, *, epochs, key):
 @pytest.mark.parametrize("attribution", ["x_gradient", "expected_gradients"])
 def test_neither_chunks_nor_threads_nor_company_change_a_network(attribution):
     x, y, xv, yv = data(networks=5, rows=30)
-    options = {"attribution": attribution, "strength": 1.0, **SMALL}
+    settings = EnsembleSettings(attribution=attribution, strength=1.0, **SMALL)
     threads = torch.get_num_threads()
-    whole = train_ensemble(x, y, xv, yv, **options)
+    whole = train_ensemble(x, y, xv, yv, settings)
     try:
         torch.set_num_threads(1)
-        assert same(whole, train_ensemble(x, y, xv, yv, **options))
+        assert same(whole, train_ensemble(x, y, xv, yv, settings))
     finally:
         torch.set_num_threads(threads)
     assert torch.get_num_threads() == threads
-    assert same(whole, train_ensemble(x, y, xv, yv, **options))
-    shuffled = train_ensemble(*(t[[3, 0]] for t in (x, y, xv, yv)), keys=[3, 0], **options)
+    assert same(whole, train_ensemble(x, y, xv, yv, settings))
+    shuffled = train_ensemble(*(t[[3, 0]] for t in (x, y, xv, yv)), settings, keys=[3, 0])
     torch.testing.assert_close(
         shuffled.logits(xv[[3, 0]]), whole.logits(xv)[[3, 0]], atol=1e-4, rtol=1e-3
     )
-    apart = train_ensemble(x, y, xv, yv, chunk=1, **options)
+    apart = train_ensemble(x, y, xv, yv, settings, chunk=1)
     torch.testing.assert_close(apart.logits(xv), whole.logits(xv), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("attribution", ATTRIBUTIONS)
 def test_lambda_zero_is_unregularized_training(attribution):
     tensors = data()
-    plain = train_ensemble(*tensors, **SMALL)
-    assert same(plain, train_ensemble(*tensors, attribution=attribution, strength=0.0, **SMALL))
-    tiny = train_ensemble(*tensors, attribution=attribution, strength=1e-30, **SMALL)
+    plain = train_ensemble(*tensors, EnsembleSettings(**SMALL))
+    assert same(
+        plain,
+        train_ensemble(*tensors, EnsembleSettings(attribution=attribution, strength=0.0, **SMALL)),
+    )
+    tiny = train_ensemble(
+        *tensors, EnsembleSettings(attribution=attribution, strength=1e-30, **SMALL)
+    )
     torch.testing.assert_close(
         tiny.logits(tensors[2]), plain.logits(tensors[2]), atol=1e-4, rtol=1e-3
     )
-    assert not same(plain, train_ensemble(*tensors, attribution=attribution, strength=1.0, **SMALL))
+    assert not same(
+        plain,
+        train_ensemble(*tensors, EnsembleSettings(attribution=attribution, strength=1.0, **SMALL)),
+    )
 
 
 def test_a_prior_makes_attributions_sparser_and_the_snapshot_is_the_best():
     tensors = data(rows=40, d=20)
     options = SMALL | {"epochs": 60}
-    found = train_ensemble(*tensors, attribution="x_gradient", strength=5.0, bias=False, **options)
-    plain = train_ensemble(*tensors, bias=False, **options)
+    found = train_ensemble(
+        *tensors, EnsembleSettings(attribution="x_gradient", strength=5.0, bias=False, **options)
+    )
+    plain = train_ensemble(*tensors, EnsembleSettings(bias=False, **options))
     best = found.validation_auc.max(1)
     assert torch.equal(found.epoch, best.indices)
     torch.testing.assert_close(roc_auc(found.logits(tensors[2]), tensors[3]), best.values)
@@ -123,13 +134,16 @@ def test_nothing_is_left_changed():
     tensors = data()
     before = [t.clone() for t in tensors]
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    train_ensemble(*tensors, attribution="x_gradient", strength=1.0, **SMALL)
+    train_ensemble(*tensors, EnsembleSettings(attribution="x_gradient", strength=1.0, **SMALL))
 
     def broken(attributions):
         raise RuntimeError("on purpose")
 
     with pytest.raises(RuntimeError, match="on purpose"):
-        train_ensemble(*tensors, attribution="gradient", strength=1.0, penalty=broken, **SMALL)
+        train_ensemble(
+            *tensors,
+            EnsembleSettings(attribution="gradient", strength=1.0, penalty=broken, **SMALL),
+        )
     assert all(torch.equal(a, b) for a, b in zip(before, tensors, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads and torch.is_grad_enabled()
@@ -228,12 +242,11 @@ def test_lambda_is_the_best_by_mean_validation_score():
         ({"references": 0}, "references must be 1 or more"),
         ({"epochs": 0}, "epochs must be 1 or more"),
         ({"hidden": ()}, "must be positive"),
-        ({"keys": [1]}, "1 keys for 3 networks"),
     ],
 )
 def test_bad_options(change, message):
     with pytest.raises(ValueError, match=message):
-        train_ensemble(*data(), **{"attribution": "x_gradient", **SMALL, **change})
+        EnsembleSettings(**{"attribution": "x_gradient", **SMALL, **change})
 
 
 def test_bad_data():
@@ -247,10 +260,12 @@ def test_bad_data():
         ((x[:0], y[:0], xv[:0], yv[:0]), "one label per row"),
     ):
         with pytest.raises(ValueError, match=message):
-            train_ensemble(*tensors, **SMALL)
+            train_ensemble(*tensors, EnsembleSettings(**SMALL))
+    with pytest.raises(ValueError, match="1 keys for 3 networks"):
+        train_ensemble(x, y, xv, yv, keys=[1])
 
 
 def test_a_network_comes_out_as_a_module():
     x, y, xv, yv = data()
-    found = train_ensemble(x, y, xv, yv, **SMALL)
+    found = train_ensemble(x, y, xv, yv, EnsembleSettings(**SMALL))
     assert isinstance(found.network(0), nn.Sequential) and len(found) == 3

@@ -64,7 +64,7 @@ def family(name: str) -> nn.Module:
         options["image_size"] = 32
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = torchvision.models.get_model(name, weights=None, **options)
+        network = torchvision().models.get_model(name, weights=None, **options)
     return lively(network, SIDE.get(name, 32))
 
 

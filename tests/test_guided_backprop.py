@@ -111,9 +111,9 @@ def test_equals_captum_on_resnet18():
     classifier = load_classifier("resnet18", weights="random", device="cpu", seed=3)
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        plain = torchvision.models.resnet18(weights=None).eval()
+        plain = torchvision().models.resnet18(weights=None).eval()
     for block in plain.modules():  # Captum needs one module for each ReLU
-        if isinstance(block, torchvision.models.resnet.BasicBlock):
+        if isinstance(block, torchvision().models.resnet.BasicBlock):
             block.relu, block.last = nn.ReLU(), nn.ReLU()
             block.forward = residual_forward.__get__(block)
     plain.relu = nn.ReLU()

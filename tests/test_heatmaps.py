@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from lib.attribution import METHODS
-from lib.evaluation.heatmaps import PAPER_OPTIONS, check_methods, heatmap, heatmaps
+from lib.evaluation.heatmaps import PAPER_OPTIONS, check_methods, heatmaps
+from lib.evaluation.maps import heat
 
 TARGETS = torch.tensor([0, 3])
 
@@ -16,8 +17,8 @@ def images():
 
 def test_channels_count_by_size_and_maps_by_their_positive_part():
     color = torch.tensor([[-3.0], [2.0], [1.0]]).view(1, 3, 1, 1)
-    assert heatmap(color).tolist() == [[[3.0]]]
-    assert heatmap(torch.tensor([-3.0, 2.0]).view(1, 1, 1, 2)).tolist() == [[[0.0, 2.0]]]
+    assert heat(color).tolist() == [[[3.0]]]
+    assert heat(torch.tensor([-3.0, 2.0]).view(1, 1, 1, 2)).tolist() == [[[0.0, 2.0]]]
 
 
 def test_each_map_is_its_method_with_the_paper_options(small, images):

@@ -287,7 +287,7 @@ def test_bad_input_is_one_clear_error(planted, options, message):
 
 def test_scores_that_are_no_numbers_are_refused(exact):
     broken = exact(lambda x: x.mean((1, 2, 3))[:, None] * float("nan"))
-    with pytest.raises(ValueError, match=r"not finite \(image 0\)"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         explain_lime(broken, white(), torch.tensor([0]), samples=5, **OPTIONS)
     with pytest.raises(ValueError, match="NaN"):
         lime(

@@ -88,7 +88,7 @@ def test_bad_input(measure, inside):
     assert math.isnan(measure(torch.zeros(1, 60, 50), inside, empty="nan").item())
     with pytest.raises(ValueError, match="image 0 has no object"):
         measure(ones, torch.zeros_like(inside))
-    with pytest.raises(ValueError, match="NaN in the map of image 0"):
+    with pytest.raises(ValueError, match="map of image 0 holds NaN"):
         measure(ones * torch.nan, inside)
     with pytest.raises(ValueError, match="one shape"):
         measure(torch.ones(1, 50, 60), inside)

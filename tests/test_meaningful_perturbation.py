@@ -1,6 +1,7 @@
 """Learned masks: closed forms, the gradient of the whole objective, keyed draws, the cache."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,37 +10,21 @@ from conftest import relative
 from lib import copies
 from lib.attribution import METHODS, mask_cache
 from lib.attribution.meaningful_perturbation import (
-    DATASET_MEAN,
+    MaskSettings,
     Problem,
     learn_masks,
     mask_matrices,
     meaningful_perturbation,
     total_variation,
 )
+from lib.copies.baselines import IMAGENET_MEAN
 from lib.networks.blackbox import as_classifier
 
 # the package exports the function under the name of its file
 module = sys.modules[meaningful_perturbation.__module__]
 
-OPTIONS = {
-    "game": "deletion",
-    "perturbation": "blur",
-    "blur_sigma": 3.0,
-    "constant": None,
-    "l1": 1e-3,
-    "tv": 1e-2,
-    "beta": 3.0,
-    "jitter": 4,
-    "mask_noise": 0.0,
-    "mask_size": 4,
-    "upsampling": "nearest",
-    "mask_blur": 2.0,
-    "start": "ones",
-    "learning_rate": 0.1,
-    "iterations": 10,
-    "score": "probability",
-    "seed": 0,
-}
+OPTIONS = {"blur_sigma": 3.0, "l1": 1e-3, "mask_size": 4, "mask_blur": 2.0}
+OPTIONS |= {"start": "ones", "iterations": 10}
 PATCH = slice(8, 16)
 
 
@@ -64,9 +49,8 @@ def test_a_mask_of_ones_keeps_the_score_and_of_zeros_perturbs_everything(
     small64, images64, perturbation
 ):
     targets = torch.tensor([0, 3])
-    problem = Problem(
-        small64, images64, targets, {**OPTIONS, "perturbation": perturbation, "jitter": 0}
-    )
+    settings = MaskSettings(**OPTIONS, perturbation=perturbation, jitter=0)
+    problem = Problem(small64, images64, targets, settings)
     ones = torch.ones(2, 1, 4, 4).double()
     intact = small64(images64).softmax(1).gather(1, targets.view(-1, 1))[:, 0]
     assert torch.allclose(problem.terms(ones, 0)[:, 1], intact, atol=1e-12)
@@ -75,15 +59,15 @@ def test_a_mask_of_ones_keeps_the_score_and_of_zeros_perturbs_everything(
     assert torch.allclose(problem.terms(0 * ones, 0)[:, 1], expected, atol=1e-12)
     assert (gone - images64).abs().mean() > 0.05
     if perturbation == "constant":
-        assert torch.allclose(gone[0, :, 3, 5], torch.tensor(DATASET_MEAN).double(), atol=1e-7)
+        assert torch.allclose(gone[0, :, 3, 5], torch.tensor(IMAGENET_MEAN).double(), atol=1e-7)
 
 
 @pytest.mark.parametrize("game", ["deletion", "preservation"])
 @pytest.mark.parametrize("beta", [1.0, 3.0])
 @pytest.mark.parametrize("perturbation", ["blur", "noise"])
 def test_the_gradient_of_the_whole_objective(small64, images64, game, beta, perturbation):
-    options = {**OPTIONS, "game": game, "beta": beta, "perturbation": perturbation}
-    problem = Problem(small64, images64, torch.tensor([0, 3]), options)
+    settings = MaskSettings(**OPTIONS, game=game, beta=beta, perturbation=perturbation)
+    problem = Problem(small64, images64, torch.tensor([0, 3]), settings)
     coarse = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)).double()
     coarse = (0.1 + 0.8 * coarse).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda m: problem.terms(m, 3)[:, 0], coarse)
@@ -109,12 +93,11 @@ def test_variation_by_hand():
 def test_the_mask_finds_the_patch_that_the_model_reads(toy, game, start):
     classifier, images = toy
     options = {"perturbation": "constant", "constant": "black", "mask_size": 8, "mask_blur": 1.0}
-    options |= {"game": game, "start": start, "iterations": 80, "jitter": 0, "cache": False}
+    options |= {"game": game, "start": start, "iterations": 80, "jitter": 0}
     options |= {"l1": 1e-2, "tv": 1e-3}  # the paper's are for 28 x 28 cells, here they are 8 x 8
-    learned = learn_masks(classifier, images, torch.zeros(2, dtype=torch.long), **options)
-    relevant = meaningful_perturbation(
-        classifier, images, torch.zeros(2, dtype=torch.long), **options
-    )
+    given = classifier, images, torch.zeros(2, dtype=torch.long)
+    learned = learn_masks(*given, MaskSettings(**options), cache=False)
+    relevant = meaningful_perturbation(*given, **options, cache=False)
     inside = relevant[:, :, PATCH, PATCH].mean()
     outside = (relevant.sum() - relevant[:, :, PATCH, PATCH].sum()) / (2 * (32**2 - 8**2))
     assert inside > 0.4 and outside < 0.15
@@ -126,9 +109,9 @@ def test_the_mask_finds_the_patch_that_the_model_reads(toy, game, start):
 
 def test_the_objective_at_the_returned_mask_is_the_one_reported(small64, images64):
     targets = torch.tensor([0, 3])
-    options = {k: v for k, v in OPTIONS.items() if k != "seed"}
-    learned = learn_masks(small64, images64, targets, **options, cache=False)
-    problem = Problem(small64, images64, targets, OPTIONS)
+    settings = MaskSettings(**OPTIONS)
+    learned = learn_masks(small64, images64, targets, settings, cache=False)
+    problem = Problem(small64, images64, targets, settings)
     terms = problem.terms(learned.coarse, 10)
     names = ("objective", "score", "length", "variation")
     for k, name in enumerate(names):
@@ -141,17 +124,17 @@ def test_the_objective_at_the_returned_mask_is_the_one_reported(small64, images6
 
 
 def test_matrices_upsample_and_blur(images64):
-    height, width = mask_matrices(images64, {**OPTIONS, "mask_size": None, "mask_blur": 0.0})
+    height, width = mask_matrices(images64, MaskSettings(mask_blur=0.0))
     assert height.shape == (20, 3) and width.shape == (24, 3)  # cells of 8 px, the last one cut
     assert torch.equal(width[:, 0], (torch.arange(24) < 8).double())
-    height, _ = mask_matrices(images64, OPTIONS)
+    height, _ = mask_matrices(images64, MaskSettings(**OPTIONS))
     assert torch.allclose(height.sum(1), torch.ones(20).double())  # a mask of ones stays ones
 
 
 def test_image_and_null_move_together(small64, images64):
     constant = torch.zeros_like(images64[:, :, :1, :1]).expand_as(images64)
-    options = {**OPTIONS, "perturbation": "constant", "constant": constant}
-    problem = Problem(small64, images64, torch.tensor([0, 3]), options)
+    settings = MaskSettings(**OPTIONS, perturbation="constant", constant=constant)
+    problem = Problem(small64, images64, torch.tensor([0, 3]), settings)
     problem.null_padded = problem.padded  # nothing can change, whatever the mask, if both move
     halves = torch.rand(2, 1, 20, 24).double()
     ones = torch.ones_like(halves)
@@ -164,22 +147,24 @@ def test_image_and_null_move_together(small64, images64):
 
 
 def test_masks_do_not_depend_on_batches_or_order(small64, images64):
-    targets, options = torch.tensor([0, 3]), {"iterations": 12, "mask_size": 4, "cache": False}
-    options |= {"perturbation": "noise", "mask_noise": 0.05, "start": "random"}
-    together = learn_masks(small64, images64, targets, **options).masks
-    alone = learn_masks(small64, images64, targets, batch_size=1, **options).masks
-    back = learn_masks(small64, images64.flip(0), targets.flip(0), **options).masks.flip(0)
-    assert relative(alone, together) < 1e-9
-    assert relative(back, together) < 1e-9
-    other = learn_masks(small64, images64, targets, seed=1, **options).masks
-    assert relative(other, together) > 1e-3
+    targets = torch.tensor([0, 3])
+    options = {"iterations": 12, "mask_size": 4, "start": "random"}
+    settings = MaskSettings(**options, perturbation="noise", mask_noise=0.05)
+
+    def masks(images, targets, settings=settings, **how):
+        return learn_masks(small64, images, targets, settings, cache=False, **how).masks
+
+    together = masks(images64, targets)
+    assert relative(masks(images64, targets, batch_size=1), together) < 1e-9
+    assert relative(masks(images64.flip(0), targets.flip(0)).flip(0), together) < 1e-9
+    assert relative(masks(images64, targets, replace(settings, seed=1)), together) > 1e-3
 
 
 def test_the_disc_is_the_smallest_that_suppresses(toy):
     classifier, images = toy
-    options = {**OPTIONS, "perturbation": "constant", "constant": "black", "start": "disc"}
-    options |= {"mask_size": 32, "mask_blur": 0.0}
-    problem = Problem(classifier, images, torch.zeros(2, dtype=torch.long), options)
+    options = {"perturbation": "constant", "constant": "black"}
+    settings = MaskSettings(**options, mask_size=32, mask_blur=0.0)
+    problem = Problem(classifier, images, torch.zeros(2, dtype=torch.long), settings)
     disc = problem.first()
     assert disc.shape == (2, 1, 32, 32) and 0 < disc.mean() < 1
     intact, gone = (classifier(x).softmax(1)[0, 0] for x in (images, 0 * images))
@@ -188,18 +173,18 @@ def test_the_disc_is_the_smallest_that_suppresses(toy):
     assert disc[0, 0, 16, 16] < 0.01 and disc[0, 0, 0, 0] > 0.9
     # each image gets its own, whichever radius the others need, and whichever way it is asked
     light = torch.cat([images[:1], 0.99 + 0 * images[:1]])
-    both = Problem(classifier, light, torch.zeros(2, dtype=torch.long), options).first()
+    both = Problem(classifier, light, torch.zeros(2, dtype=torch.long), settings).first()
     torch.testing.assert_close(both[0], disc[0])
     assert not torch.allclose(both[1], both[0])
     # class 1 gains when the patch goes: there is nothing to suppress, the start is the intact image
-    problem = Problem(classifier, images, torch.ones(2, dtype=torch.long), options)
+    problem = Problem(classifier, images, torch.ones(2, dtype=torch.long), settings)
     assert (problem.first() == 1).all()
 
 
 def test_results_are_kept_and_found_again(small64, images64, tmp_path, monkeypatch):
     monkeypatch.setenv("ATTRIBUTION_CACHE", str(tmp_path))
-    targets, options = torch.tensor([0, 3]), {"iterations": 5, "mask_size": 4}
-    first = learn_masks(small64, images64, targets, **options)
+    targets, settings = torch.tensor([0, 3]), MaskSettings(iterations=5, mask_size=4)
+    first = learn_masks(small64, images64, targets, settings)
     files = sorted((tmp_path / "masks").iterdir())
     assert len(files) == 2 and all(file.suffix == ".pt" for file in files)
 
@@ -208,24 +193,26 @@ def test_results_are_kept_and_found_again(small64, images64, tmp_path, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "_optimize", refuse)
-        again = learn_masks(small64, images64.flip(0), targets.flip(0), **options)
+        again = learn_masks(small64, images64.flip(0), targets.flip(0), settings)
         assert torch.equal(again.masks.flip(0), first.masks)
         for change in ({"l1": 2e-4}, {"seed": 1}, {"constant": 0.5}):
             with pytest.raises(AssertionError, match="computed twice"):
-                learn_masks(small64, images64, targets, **{**options, **change})
+                learn_masks(small64, images64, targets, replace(settings, **change))
         with pytest.raises(AssertionError, match="computed twice"):
-            learn_masks(small64, images64, targets.flip(0), **options)
+            learn_masks(small64, images64, targets.flip(0), settings)
         with pytest.raises(AssertionError, match="computed twice"):
-            learn_masks(small64, images64 + 1e-6, targets, **options)
+            learn_masks(small64, images64 + 1e-6, targets, settings)
     code = tmp_path / "code.py"
     names = []
     for text in ("a = 1", "a = 2"):
         code.write_text(text)
-        names.append(mask_cache.paths(small64, images64, targets, options, [module.__file__, code]))
+        names.append(
+            mask_cache.paths(small64, images64, targets, vars(settings), [module.__file__, code])
+        )
     assert names[0][0] != names[1][0] and names[0][0] != names[0][1]
     files[0].write_bytes(files[0].read_bytes()[:100])
     assert mask_cache.load(files[0]) is None
-    assert torch.allclose(learn_masks(small64, images64, targets, **options).masks, first.masks)
+    assert torch.allclose(learn_masks(small64, images64, targets, settings).masks, first.masks)
     assert not list((tmp_path / "masks").glob("*.partial"))
 
 
@@ -241,9 +228,8 @@ def test_the_classifier_stays_as_it_is_after_an_exception(small, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(small.network, "forward", fail)
         with pytest.raises(RuntimeError, match="middle"):
-            learn_masks(
-                small, images, torch.tensor([0, 1]), iterations=3, start="ones", cache=False
-            )
+            settings = MaskSettings(iterations=3, start="ones")
+            learn_masks(small, images, torch.tensor([0, 1]), settings, cache=False)
     assert calls and not small.training and not any(p.requires_grad for p in small.parameters())
     assert all(torch.equal(before[k], v) for k, v in small.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
@@ -273,18 +259,22 @@ def test_the_classifier_stays_as_it_is_after_an_exception(small, monkeypatch):
 )
 def test_bad_options_are_refused(small, options, message):
     with pytest.raises(ValueError, match=message):
-        learn_masks(small, torch.rand(1, 3, 16, 16), torch.tensor([0]), cache=False, **options)
+        meaningful_perturbation(
+            small, torch.rand(1, 3, 16, 16), torch.tensor([0]), cache=False, **options
+        )
 
 
 def test_each_image_keeps_its_own_constant(small64, images64):
     targets, constants = torch.tensor([0, 3]), torch.rand(2, 3, 1, 1).double()
-    options = {"iterations": 3, "mask_size": 4, "perturbation": "constant", "cache": False}
-    options |= {"start": "random"}
-    together = learn_masks(small64, images64, targets, constant=constants, **options).masks
-    apart = learn_masks(small64, images64, targets, constant=constants, batch_size=1, **options)
-    assert relative(apart.masks, together) < 1e-9
-    other = learn_masks(small64, images64, targets, constant=constants.flip(0), **options).masks
-    assert relative(other, together) > 1e-6
+
+    def masks(constant, **how):
+        options = {"iterations": 3, "mask_size": 4, "perturbation": "constant", "start": "random"}
+        settings = MaskSettings(**options, constant=constant)
+        return learn_masks(small64, images64, targets, settings, cache=False, **how).masks
+
+    together = masks(constants)
+    assert relative(masks(constants, batch_size=1), together) < 1e-9
+    assert relative(masks(constants.flip(0)), together) > 1e-6
 
 
 def test_a_classifier_without_gradients_is_refused():
@@ -292,7 +282,7 @@ def test_a_classifier_without_gradients_is_refused():
         lambda images: images.mean((2, 3)), categories=list("abc"), outputs="logits"
     )
     with pytest.raises(ValueError, match="black box without gradients"):
-        learn_masks(black_box, torch.rand(1, 3, 16, 16), torch.tensor([0]), iterations=2)
+        learn_masks(black_box, torch.rand(1, 3, 16, 16), torch.tensor([0]))
 
 
 def test_a_target_out_of_range_is_refused(small):
@@ -302,9 +292,8 @@ def test_a_target_out_of_range_is_refused(small):
 
 def test_photos_lose_their_score_to_the_mask(classifier, pixels, photos):
     images, targets = pixels[[0, 13]], photos.targets[[0, 13]]
-    learned = learn_masks(classifier, images, targets, iterations=10, cache=False)
-    scores = copies.target_scores(classifier, targets, "probability")
-    intact = scores(images, torch.arange(2))
+    learned = learn_masks(classifier, images, targets, MaskSettings(iterations=10), cache=False)
+    intact = copies.SCORES["probability"](classifier.scores(images), targets)
     assert (learned.trace["score"][:, -1] < 0.1 * intact).all()
     assert (learned.trace["objective"][:, -1] < learned.trace["objective"][:, 0]).all()
     relevant = METHODS["meaningful_perturbation"](

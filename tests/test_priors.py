@@ -128,8 +128,10 @@ def test_closed_form_gradient_of_loss_and_prior_equals_finite_differences(attrib
     random = torch.Generator().manual_seed(1)
     x = torch.randn(2, 9, 5, dtype=DOUBLE, generator=random)
     y = (torch.rand(2, 9, generator=random) < 0.5).to(DOUBLE)
-    weights, biases = ensembles.initial(5, (7, 4), bias, 0, [0, 1], x)
-    prior = ensemble_gradients.Prior(attribution, 0.7, priors.sparsity, 3, 3, 0, [0, 1])
+    settings = ensemble_gradients.EnsembleSettings(
+        attribution, strength=0.7, references=3, steps=3, bias=bias, hidden=(7, 4)
+    )
+    weights, biases = ensembles.initial(5, settings, [0, 1], x)
 
     def objective():
         logits = ensemble_gradients.forward(weights, biases, x)[1]
@@ -138,12 +140,12 @@ def test_closed_form_gradient_of_loss_and_prior_equals_finite_differences(attrib
         if attribution in ("gradient", "right_for_the_right_reasons", "x_gradient"):
             found = getattr(priors, attribution)(score, x)
         else:
-            points, factor = prior.points(x, 0)
+            points, factor = settings.points(x, 0, [0, 1])
             found = (factor * priors.gradient(score, points)).unflatten(1, (3, 9)).mean(1)
         return (loss + 0.7 * priors.sparsity(found).sum()).detach()
 
     layers, logits = ensemble_gradients.forward(weights, biases, x)
-    ensemble_gradients.set_gradients(weights, biases, layers, logits, y, prior, 0)
+    ensemble_gradients.set_gradients(weights, biases, layers, logits, y, settings, [0, 1], 0)
     for parameter in [*weights, *(b for b in biases if b is not None)]:
         flat, step = parameter.view(-1), 1e-6
         for i in range(0, len(flat), 5):

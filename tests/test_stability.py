@@ -4,28 +4,28 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from lib.evaluation.stability import rank_correlation
+from lib.evaluation.agreement import map_correlation
 
 
 def test_scipy_agrees_with_ties():
     torch.manual_seed(0)
     one, other = torch.randint(0, 9, (3, 8, 7)).float(), torch.randint(0, 9, (3, 8, 7)).float()
-    ours = rank_correlation(one, other)
+    ours = map_correlation(one, other)
     for i in range(3):
         assert abs(ours[i] - spearmanr(one[i].flatten(), other[i].flatten()).statistic) < 1e-6
 
 
 def test_only_the_order_counts():
     maps = torch.rand(2, 6, 5)
-    assert torch.allclose(rank_correlation(maps, maps.exp() * 3 - 1), torch.ones(2))
-    assert torch.allclose(rank_correlation(maps, -maps), -torch.ones(2))
+    assert torch.allclose(map_correlation(maps, maps.exp() * 3 - 1), torch.ones(2))
+    assert torch.allclose(map_correlation(maps, -maps), -torch.ones(2))
 
 
 def test_bad_input():
     maps = torch.rand(1, 4, 4)
     with pytest.raises(ValueError, match="constant"):
-        rank_correlation(maps, torch.ones(1, 4, 4))
+        map_correlation(maps, torch.ones(1, 4, 4))
     with pytest.raises(ValueError, match="NaN"):
-        rank_correlation(maps, maps * torch.nan)
-    with pytest.raises(ValueError, match="share a shape"):
-        rank_correlation(maps, torch.rand(1, 4, 5))
+        map_correlation(maps, maps * torch.nan)
+    with pytest.raises(ValueError, match="do not match"):
+        map_correlation(maps, torch.rand(1, 4, 5))

@@ -69,6 +69,6 @@ def test_bad_input(folders, tmp_path):
     with pytest.raises(ValueError, match="for images of 28 x 28; size is 32"):
         recipes.make_network("residual", tasks.load_task(*folders, size=32))
     with pytest.raises(ValueError, match="batch normalization shifts while it trains"):
-        recipes.drop_biases(torchvision.models.resnet18())
+        recipes.drop_biases(torchvision().models.resnet18())
     with pytest.raises(ValueError, match=r"no X-DNN can be made of it: .*GELU"):
         recipes.drop_biases(nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.Flatten()))

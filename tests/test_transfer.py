@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from lib.attribution.meaningful_perturbation import DATASET_MEAN
-from lib.copies.baselines import blurred
+from lib.copies.baselines import IMAGENET_MEAN, blurred
 from lib.evaluation.transfer import correctly_classified, null_images, scores_under
 
 TARGETS = torch.tensor([0, 0])
@@ -24,7 +23,7 @@ def test_what_remains_by_hand(bright):
     masks = torch.ones(2, 1, 8, 8).double()
     masks[:, :, :4] = 0  # the upper half goes
     left = scores_under(bright, images, TARGETS, masks, "constant")
-    mean = torch.tensor(DATASET_MEAN).mean().item()
+    mean = torch.tensor(IMAGENET_MEAN).mean().item()
     for value, level in zip(left.tolist(), (0.9, 0.7), strict=True):
         p0, pb, p = (1 / (1 + math.exp(-8 * x)) for x in (level, mean, (level + mean) / 2))
         assert value == pytest.approx((p - pb) / (p0 - pb), abs=1e-6)
@@ -44,7 +43,7 @@ def test_null_images():
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert torch.equal(null_images(images, "blur"), blurred(images))
     constant = null_images(images, "constant")
-    assert torch.allclose(constant[1, :, 3, 5], torch.tensor(DATASET_MEAN))
+    assert torch.allclose(constant[1, :, 3, 5], torch.tensor(IMAGENET_MEAN))
     gray = null_images(images[:, :1], "constant")
     assert torch.allclose(gray[0], images[0, :1].mean().expand(1, 16, 16))
     noise = null_images(images, "noise")

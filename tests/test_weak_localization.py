@@ -62,7 +62,7 @@ def test_the_best_instance_counts():
 def test_boxes_elsewhere_keep_their_size_and_stay_inside():
     boxes = torch.tensor([[4.0, 7, 11, 9], [0, 0, 30, 20]])
     assert centered(boxes, 20, 30).tolist() == [[11.5, 9, 18.5, 11], [0, 0, 30, 20]]
-    places = scattered(boxes, 20, 30, keys=[3, 4], copies=500)
+    places = scattered(boxes, 20, 30, keys=[3, 4], count=500)
     assert places.shape == (500, 2, 4)
     sides = places[..., 2:] - places[..., :2]
     assert torch.allclose(sides, (boxes[:, 2:] - boxes[:, :2]).expand_as(sides), atol=1e-4)
@@ -70,7 +70,7 @@ def test_boxes_elsewhere_keep_their_size_and_stay_inside():
         places.min() >= 0 and (places[..., 2] <= 30.001).all() and (places[..., 3] <= 20.001).all()
     )
     assert abs(places[:, 0, 0].mean() - 11.5) < 1  # uniform over what is possible
-    alone = scattered(boxes[1:], 20, 30, keys=[4], copies=500)
+    alone = scattered(boxes[1:], 20, 30, keys=[4], count=500)
     torch.testing.assert_close(alone[:, 0], places[:, 1])
 
 

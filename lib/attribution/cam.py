@@ -32,20 +32,20 @@ def cam(
 
     Raises ``ValueError`` unless the network ends in global average pooling and one linear layer.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    layer = cam_layer(classifier, tuple(pixels.shape[1:]))
+    engine = copies.Engine(classifier, images, targets, batch_size, "cam")
+    layer = cam_layer(classifier, tuple(images.shape[1:]))
     weight, bias = class_weights(classifier)
 
-    def answer(batch: Tensor, image: Tensor) -> Tensor:
-        features, _, logits = activations_and_gradients(classifier, batch, classes[image], layer)
+    def answer(batch: Tensor, wanted: Tensor) -> Tensor:
+        features, _, logits = activations_and_gradients(classifier, batch, wanted, layer)
         pooled = features.mean((2, 3))
         fits = pooled.shape[1] == weight.shape[1]
         if not fits or _gap(pooled @ weight.T + bias, logits) > TOLERANCE:
             raise ValueError(_NO_CAM.format(classifier.name))
-        maps = torch.einsum("bk,bkhw->bhw", weight[classes[image]], features)[:, None]
-        return enlarge(maps, pixels.shape[2:]) if upsample else maps
+        maps = torch.einsum("bk,bkhw->bhw", weight[wanted], features)[:, None]
+        return enlarge(maps, images.shape[2:]) if upsample else maps
 
-    return single_pass(classifier, pixels, answer, "cam", batch_size).to(images.device)
+    return engine.single_pass(answer).to(images.device)
 
 
 def class_weights(classifier) -> tuple[Float[Tensor, "k c"], Float[Tensor, " k"]]:
@@ -68,15 +68,6 @@ def class_weights(classifier) -> tuple[Float[Tensor, "k c"], Float[Tensor, " k"]
 def enlarge(maps: Float[Tensor, "n 1 h w"], size) -> Float[Tensor, "n 1 H W"]:
     """Bilinear, ``align_corners=False``: a cell's value lies at the cell's center."""
     return nn.functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
-
-
-def single_pass(classifier, pixels: Tensor, answer, label: str, batch_size: int | None) -> Tensor:
-    """One answer per image, through the engine."""
-    size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
-    batches = copies.run(
-        pixels, 1, lambda image, draw: pixels[image], answer, batch_size=size, label=label
-    )
-    return torch.cat([batch.values for batch in batches])
 
 
 def _gap(ours: Tensor, theirs: Tensor) -> float:

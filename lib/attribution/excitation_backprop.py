@@ -21,7 +21,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lib import copies
-from lib.attribution.cam import enlarge, single_pass
+from lib.attribution.cam import enlarge
+from lib.networks.degrees import layer_name
 from lib.networks.layers import find_layer, spatial_layers
 
 STRIDE = 8  # the default layer's cells, in pixels: GoogLeNet's pool2, which the paper reads
@@ -112,7 +113,7 @@ def probabilities(
     for node in reversed(nodes):
         if node not in arrived:
             continue
-        if layer == _name(node):
+        if layer == layer_name(node):
             return arrived[node]
         for source, part in _step(network, node, values, arrived.pop(node)):
             arrived[source] = arrived[source] + part if source in arrived else part
@@ -120,17 +121,17 @@ def probabilities(
 
 
 def _attribute(classifier, images, targets, contrast, layer, upsample, batch_size) -> Tensor:
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    shape = tuple(pixels.shape[1:])
+    engine = copies.Engine(classifier, images, targets, batch_size, "excitation")
+    shape = tuple(images.shape[1:])
     network = _covered(classifier)
     name = find_layer(classifier, layer, shape) if layer else _default(classifier, network, shape)
 
-    def answer(batch: Tensor, image: Tensor) -> Tensor:
-        arrived = probabilities(classifier, batch, classes[image], name, contrast=contrast)
+    def answer(batch: Tensor, wanted: Tensor) -> Tensor:
+        arrived = probabilities(classifier, batch, wanted, name, contrast=contrast)
         maps = arrived.sum(1, keepdim=True)
-        return enlarge(maps, pixels.shape[2:]) if upsample else maps
+        return enlarge(maps, images.shape[2:]) if upsample else maps
 
-    return single_pass(classifier, pixels, answer, "excitation", batch_size).to(images.device)
+    return engine.single_pass(answer).to(images.device)
 
 
 def _default(classifier, network: fx.GraphModule, shape: tuple[int, ...]) -> str:
@@ -141,7 +142,7 @@ def _default(classifier, network: fx.GraphModule, shape: tuple[int, ...]) -> str
     reach = 0  # how far connections from earlier nodes go
     last = None
     for k, node in enumerate(nodes):
-        name = _name(node)
+        name = layer_name(node)
         size = spatial.get(name)
         if reach <= k and size and node.op == "call_module":
             activation = isinstance(
@@ -248,10 +249,6 @@ def _covered(classifier) -> fx.GraphModule:
             if (node.target not in known and node.target not in _SIZES) or number or not tensors:
                 _refuse(f"operation {node.name} ({getattr(node.target, '__name__', node.target)})")
     return network
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target) if node.op == "call_module" else node.name
 
 
 def _adds(node: fx.Node) -> bool:

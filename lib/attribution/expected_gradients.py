@@ -35,39 +35,27 @@ def expected_gradients(
 
     Raises ``ValueError`` for samples < 1, and for references that are empty or do not fit.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "expected gradients")
+    pixels = engine.pixels
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     if references is None:
         references = gray_images(pixels)
     _check_references(references, pixels)
     chosen, alphas = drawn(images, len(references), samples, seed)
+    alphas = alphas.to(pixels)
 
-    def reference(image: Tensor, draw: Tensor) -> Tensor:
-        return references[chosen[image, draw].to(references.device)].to(pixels)
+    def reference(row: Tensor, draw: Tensor) -> Tensor:
+        return references[chosen[row, draw].to(references.device)].to(pixels)
 
-    def point_on_path(image: Tensor, draw: Tensor) -> Tensor:
-        start = reference(image, draw)
-        alpha = alphas[image, draw].view(-1, 1, 1, 1).to(pixels)
-        return start + alpha * (pixels[image] - start)
+    def path(row: Tensor, draw: Tensor) -> Tensor:
+        return pixels[row] - reference(row, draw)
 
-    answers = copies.run(
-        pixels,
-        samples,
-        point_on_path,
-        copies.gradients(classifier, classes),
-        batch_size=copies.batch_size_for(classifier, pixels, "gradients", batch_size),
-        label="expected gradients",
-    )
-    products = (
-        copies.Answers(
-            batch.image,
-            batch.draw,
-            batch.values * (pixels[batch.image] - reference(batch.image, batch.draw)),
-        )
-        for batch in answers
-    )
-    return copies.weighted_sum(products, pixels, 1 / samples).to(images.device)
+    def on_path(row: Tensor, draw: Tensor) -> Tensor:
+        return reference(row, draw) + alphas[row, draw].view(-1, 1, 1, 1) * path(row, draw)
+
+    weights = torch.full((samples,), 1 / samples, dtype=pixels.dtype)
+    return engine.mean_gradient(on_path, weights, times=path).to(images.device)
 
 
 def drawn(

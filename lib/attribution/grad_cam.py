@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import copies
-from lib.attribution.cam import enlarge, single_pass
+from lib.attribution.cam import enlarge
+from lib.attribution.guided_backprop import guided_backprop
 from lib.networks.layers import activations_and_gradients, find_layer
 
 
@@ -36,16 +37,16 @@ def grad_cam(
 
     Raises ``LayerError`` (a ``ValueError``) that names layers that would work.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    name = find_layer(classifier, layer, tuple(pixels.shape[1:]))
+    engine = copies.Engine(classifier, images, targets, batch_size, "grad_cam")
+    name = find_layer(classifier, layer, tuple(images.shape[1:]))
 
-    def answer(batch: Tensor, image: Tensor) -> Tensor:
-        features, slopes, _ = activations_and_gradients(classifier, batch, classes[image], name)
+    def answer(batch: Tensor, wanted: Tensor) -> Tensor:
+        features, slopes, _ = activations_and_gradients(classifier, batch, wanted, name)
         maps = torch.einsum("bk,bkhw->bhw", slopes.mean((2, 3)), features)[:, None]
         maps = maps.relu() if relu else maps
-        return enlarge(maps, pixels.shape[2:]) if upsample else maps
+        return enlarge(maps, images.shape[2:]) if upsample else maps
 
-    return single_pass(classifier, pixels, answer, "grad_cam", batch_size).to(images.device)
+    return engine.single_pass(answer).to(images.device)
 
 
 def guided_grad_cam(
@@ -57,7 +58,5 @@ def guided_grad_cam(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n c h w"]:
     r"""$G_c \odot L_c$: guided backpropagation times the enlarged Grad-CAM map, as in the paper."""
-    from lib.attribution.guided_backprop import guided_backprop
-
     place = grad_cam(classifier, images, targets, layer=layer, batch_size=batch_size)
     return guided_backprop(classifier, images, targets, batch_size=batch_size) * place

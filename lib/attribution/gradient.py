@@ -18,17 +18,8 @@ def gradient(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n c h w"]:
     r"""$A = \partial S_c/\partial x$ with $S_c$ the logit of the target: logits per pixel unit."""
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
-    answers = copies.run(
-        pixels,
-        1,
-        lambda image, draw: pixels[image],
-        copies.gradients(classifier, classes),
-        batch_size=size,
-        label="gradient",
-    )
-    return copies.weighted_sum(answers, pixels, 1.0).to(images.device)
+    engine = copies.Engine(classifier, images, targets, batch_size, "gradient")
+    return engine.single_pass(engine.gradient).to(images.device)
 
 
 def input_x_gradient(

@@ -11,6 +11,7 @@ the graph is run with the rule in place of these modules, and the network is nev
 """
 
 import operator
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -90,20 +91,7 @@ def guided_backprop(
     without any ReLU, or an activation or operation for which the rule is not defined (GELU, SiLU,
     LeakyReLU, a sigmoid, a clamp ...). It never falls back on the plain gradient.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    answers = copies.run(
-        pixels,
-        1,
-        lambda image, draw: pixels[image],
-        guided_gradients(classifier, classes),
-        batch_size=copies.batch_size_for(classifier, pixels, "gradients", batch_size),
-        label="guided backprop",
-    )
-    return copies.weighted_sum(answers, pixels, 1.0).to(images.device)
-
-
-def guided_gradients(classifier, targets: Int[Tensor, " n"]) -> copies.Answer:
-    """Answer for the engine: the guided gradient at each copy. Refuses as ``guided_backprop``."""
+    engine = copies.Engine(classifier, images, targets, batch_size, "guided backprop")
     check_guidable(classifier)
     # Garbage collection of values would only save what autograd keeps anyway
     network = _Guided(classifier.network, garbage_collect_values=False)
@@ -112,10 +100,7 @@ def guided_gradients(classifier, targets: Int[Tensor, " n"]) -> copies.Answer:
         pixels = batch.contiguous(memory_format=torch.channels_last)
         return network.run((pixels - classifier.mean) / classifier.std)
 
-    def answer(batch: Tensor, image: Tensor) -> Tensor:
-        return copies.target_gradient(guided, batch, targets[image])
-
-    return answer
+    return engine.single_pass(partial(copies.target_gradient, guided)).to(images.device)
 
 
 def check_guidable(classifier) -> None:

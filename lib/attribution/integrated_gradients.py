@@ -68,25 +68,16 @@ def integrated_gradients(
 
     Raises ``ValueError`` for steps < 1, an unknown rule, or a baseline that does not fit.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "integrated gradients")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     if rule not in RULES:
         raise ValueError(f"rule {rule!r} is unknown; choose one of: {', '.join(RULES)}")
-    nodes, weights = (torch.as_tensor(a, dtype=pixels.dtype) for a in RULES[rule](steps))
-    start = resolve_baseline(baseline, images.detach()).to(pixels)
-    path = pixels - start
+    nodes, weights = (torch.from_numpy(part).to(engine.pixels) for part in RULES[rule](steps))
+    start = resolve_baseline(baseline, images.detach()).to(engine.pixels)
+    path = engine.pixels - start
 
-    def point_on_path(image: Tensor, draw: Tensor) -> Tensor:
-        alpha = nodes[draw].view(-1, 1, 1, 1).to(pixels.device)
-        return start[image] + alpha * path[image]
+    def on_path(row: Tensor, draw: Tensor) -> Tensor:
+        return start[row] + nodes[draw].view(-1, 1, 1, 1) * path[row]
 
-    answers = copies.run(
-        pixels,
-        steps,
-        point_on_path,
-        copies.gradients(classifier, classes),
-        batch_size=copies.batch_size_for(classifier, pixels, "gradients", batch_size),
-        label="integrated gradients",
-    )
-    return (path * copies.weighted_sum(answers, pixels, weights)).to(images.device)
+    return (path * engine.mean_gradient(on_path, weights)).to(images.device)

@@ -19,7 +19,6 @@ from lib.copies.baselines import BASELINES, resolve_baseline
 from lib.copies.superpixels import Segmenter, superpixels
 from lib.core import draws
 
-SCORES = ("probability", "logit")
 SUPERPIXEL_MEAN = "superpixel mean"  # the fill of LIME's authors: each piece's own mean color
 
 
@@ -91,18 +90,11 @@ def explain_lime(
     that are not finite.
     """
     copies.check_inputs(classifier, images, targets)
-    _check(samples, width, ridge, score)
+    _check(samples, width, ridge)
     labels = superpixels(images, segments)
     rows = presence_rows(images, [int(label.max()) + 1 for label in labels], samples, seed)
     scores = superpixel_scores(
-        classifier,
-        images,
-        targets,
-        labels,
-        rows,
-        score=score,
-        fill=fill,
-        batch_size=batch_size,
+        classifier, images, targets, labels, rows, score=score, fill=fill, batch_size=batch_size
     )
     return [
         fit_linear(*image, width=width, ridge=ridge)
@@ -126,7 +118,8 @@ def superpixel_scores(
     ``labels`` come from :func:`lib.copies.superpixels.superpixels`; every image has the same
     number of rows. Raises ``ValueError`` for scores that are not finite.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "lime")
+    pixels = engine.pixels
     off = _filled(images.detach(), labels, fill).to(pixels)
     widest, samples = max(rows.shape[1] for rows in presence), len(presence[0])
     shown = torch.zeros(len(images), samples, widest, dtype=torch.bool)
@@ -134,22 +127,11 @@ def superpixel_scores(
         shown[i, :, : rows.shape[1]] = torch.from_numpy(rows)
     shown, flat = shown.to(pixels.device), torch.stack(list(labels)).flatten(1).to(pixels.device)
 
-    def switched(image: Tensor, draw: Tensor) -> Tensor:
-        visible = shown[image, draw].gather(1, flat[image]).view(len(image), 1, *pixels.shape[2:])
-        return torch.where(visible, pixels[image], off[image])
+    def switched(row: Tensor, draw: Tensor) -> Tensor:
+        visible = shown[row, draw].gather(1, flat[row]).view(len(row), 1, *pixels.shape[2:])
+        return torch.where(visible, pixels[row], off[row])
 
-    def target_score(batch: Tensor, image: Tensor) -> Tensor:
-        logits = classifier.scores(batch)
-        values = logits.softmax(1) if score == "probability" else logits
-        return copies.of_targets(values, classes[image])
-
-    size = copies.batch_size_for(classifier, pixels, "scores", batch_size)
-    answers = copies.run(pixels, samples, switched, target_score, batch_size=size, label="lime")
-    scores = copies.table(answers, len(pixels), samples).double().numpy()
-    bad = np.flatnonzero(~np.isfinite(scores).all(1))
-    if len(bad):
-        raise ValueError(f"the classifier returned a score that is not finite (image {bad[0]})")
-    return scores
+    return engine.scores(switched, samples, score).double().numpy()
 
 
 def kernel(
@@ -223,12 +205,10 @@ def _filled(
     return off
 
 
-def _check(samples: int, width: float, ridge: float, score: str) -> None:
+def _check(samples: int, width: float, ridge: float) -> None:
     if not isinstance(samples, int | np.integer) or isinstance(samples, bool) or samples < 1:
         raise ValueError(f"samples must be a whole number from 1, not {samples}")
     if not 0 < width < float("inf"):
         raise ValueError(f"width must be positive and finite, is {width}")
     if not 0 <= ridge < float("inf"):
         raise ValueError(f"ridge must be finite and not negative, is {ridge}")
-    if score not in SCORES:
-        raise ValueError(f"score {score!r} is unknown; choose one of: {SCORES}")

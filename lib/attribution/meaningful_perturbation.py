@@ -9,7 +9,7 @@ jittered by repeating its edge (the program cuts a crop of 224 from a photograph
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -19,18 +19,88 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 from lib import copies
 from lib.attribution import mask_cache
 from lib.copies import baselines
-from lib.copies.baselines import gaussian_blur, mean_color, resolve_baseline
+from lib.copies.baselines import gaussian_blur, resolve_baseline
 from lib.core import draws
 from lib.core.progress import progress
 
 GAMES = ("deletion", "preservation")
 PERTURBATIONS = ("blur", "constant", "noise")
 STARTS = ("disc", "ones", "random")
+UPSAMPLINGS = ("nearest", "linear")
 SCORES = ("probability", "logit")
-DATASET_MEAN = (123 / 255, 117 / 255, 104 / 255)  # zero in the authors' mean-subtracted space
 STATES = 11  # masks kept along the way, the first and the last included
 _JITTER, _NOISE, _MASK_NOISE, _START = 1, 2, 3, 4  # streams of random numbers
 _CODE = (__file__, baselines.__file__, draws.__file__)  # a result depends on what these do
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    r"""What is minimized, from where and for how long.
+
+    $$\min_m \lambda_1\lVert 1-m\rVert_1 + \lambda_2\sum_u\lVert\nabla m(u)\rVert^\beta
+    + E_\tau f_c(\Phi(x(\cdot-\tau), m)),\quad \Phi(x, m) = \hat m x + (1-\hat m)\mu$$
+
+    for the deletion game; the preservation game has $\lVert m\rVert_1$ and $-f_c$.
+
+    Args:
+        perturbation: $\mu$ is the image under a Gaussian ``blur_sigma`` (pixels), a ``constant``
+            (a name of ``BASELINES``, a gray level or a tensor; by default ImageNet's mean color),
+            or uniform ``noise`` drawn anew at each iteration.
+        l1, tv, beta: weights and exponent of the terms, which are sums over the small mask.
+        jitter: the image is shifted by so many different offsets in each direction, 1 px apart.
+        mask_noise: sigma of Gaussian noise on the small mask at each iteration.
+        mask_size: cells of the small mask along each side; by default one for 8 x 8 pixels.
+        upsampling, mask_blur: how the small mask becomes $\hat m$: ``nearest`` or ``linear``,
+            then a Gaussian (pixels).
+        start: ``disc``, the smallest centered disc whose deletion takes 99 % of the score
+            (ones where the perturbation does not lower the score at all), ``ones`` or ``random``.
+        score: $f_c$, the softmax ``probability`` or the ``logit`` of the target.
+
+    Raises:
+        ValueError: a setting that is unknown, negative or not finite.
+    """
+
+    game: str = "deletion"
+    perturbation: str = "blur"
+    blur_sigma: float = 10.0
+    constant: str | float | Tensor = "imagenet"
+    l1: float = 1e-4
+    tv: float = 1e-2
+    beta: float = 3.0
+    jitter: int = 4
+    mask_noise: float = 0.0
+    mask_size: int | None = None
+    upsampling: str = "nearest"
+    mask_blur: float = 5.0
+    start: str = "disc"
+    learning_rate: float = 0.1
+    iterations: int = 300
+    score: str = "probability"
+    seed: int = 0
+
+    def __post_init__(self):
+        known = {"game": GAMES, "perturbation": PERTURBATIONS, "upsampling": UPSAMPLINGS}
+        for name, values in {**known, "start": STARTS, "score": SCORES}.items():
+            if getattr(self, name) not in values:
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is unknown; choose one of: {values}"
+                )
+        positive = ("beta", "learning_rate")
+        for name in (*positive, "l1", "tv", "mask_noise", "mask_blur", "blur_sigma", "jitter"):
+            value, least = getattr(self, name), "above" if name in positive else "from"
+            if not 0 <= value < float("inf") or (value == 0 and name in positive):
+                raise ValueError(f"{name} must be a finite number {least} 0, is {value}")
+        if self.iterations < 1:
+            raise ValueError(f"iterations must be at least 1, not {self.iterations}")
+
+    def check_size(self, side: int) -> None:
+        """``ValueError`` for what does not fit in images whose shorter side is ``side`` pixels."""
+        if self.mask_size is not None and not 1 <= self.mask_size <= side:
+            raise ValueError(
+                f"mask_size must lie in 1..{side}, the images' shorter side, is {self.mask_size}"
+            )
+        if self.jitter > side:
+            raise ValueError(f"jitter of {self.jitter} px exceeds the images' side of {side} px")
 
 
 @dataclass(frozen=True)
@@ -51,84 +121,55 @@ class LearnedMasks:
 
 
 def meaningful_perturbation(
-    classifier, images: Float[Tensor, "n c h w"], targets: Int[Tensor, " n"], **options
+    classifier,
+    images: Float[Tensor, "n c h w"],
+    targets: Int[Tensor, " n"],
+    *,
+    batch_size: int | None = None,
+    cache: bool = True,
+    **options,
 ) -> Float[Tensor, "n 1 h w"]:
-    """What :func:`learn_masks` marks as relevant, in [0, 1]; ``options`` are its options.
+    """What :func:`learn_masks` marks as relevant, in [0, 1]; ``options`` as in ``MaskSettings``.
 
     One minus the mask of the deletion game, the mask itself of the preservation game.
     """
-    masks = learn_masks(classifier, images, targets, **options).masks
-    return masks if options.get("game") == "preservation" else 1 - masks
+    settings = MaskSettings(**options)
+    learned = learn_masks(classifier, images, targets, settings, batch_size=batch_size, cache=cache)
+    return 1 - learned.masks if settings.game == "deletion" else learned.masks
 
 
 def learn_masks(
     classifier,
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
+    settings: MaskSettings | None = None,
     *,
-    game: str = "deletion",
-    perturbation: str = "blur",
-    blur_sigma: float = 10.0,
-    constant: str | float | Tensor | None = None,
-    l1: float = 1e-4,
-    tv: float = 1e-2,
-    beta: float = 3.0,
-    jitter: int = 4,
-    mask_noise: float = 0.0,
-    mask_size: int | None = None,
-    upsampling: str = "nearest",
-    mask_blur: float = 5.0,
-    start: str = "disc",
-    learning_rate: float = 0.1,
-    iterations: int = 300,
-    score: str = "probability",
-    seed: int = 0,
     batch_size: int | None = None,
     cache: bool = True,
 ) -> LearnedMasks:
-    r"""Masks $m$ of all images, by Adam with a clip to [0, 1] after each step.
+    """Masks of all images, by Adam with a clip to [0, 1] after each step.
 
-    $$\min_m \lambda_1\lVert 1-m\rVert_1 + \lambda_2\sum_u\lVert\nabla m(u)\rVert^\beta
-    + E_\tau f_c(\Phi(x(\cdot-\tau), m)),\quad \Phi(x, m) = \hat m x + (1-\hat m)\mu$$
-
-    for the deletion game; the preservation game has $\lVert m\rVert_1$ and $-f_c$.
-
-    Args:
-        perturbation: $\mu$ is the image under a Gaussian ``blur_sigma`` (pixels), a ``constant``
-            (a name of ``BASELINES``, a gray level or a tensor; by default the mean color of
-            ImageNet, or the image's own where it is not RGB), or uniform ``noise`` drawn anew at
-            each iteration.
-        l1, tv, beta: weights and exponent of the terms, which are sums over the small mask.
-        jitter: the image is shifted by so many different offsets in each direction, 1 px apart.
-        mask_noise: sigma of Gaussian noise on the small mask at each iteration.
-        mask_size: cells of the small mask along each side; by default one for 8 x 8 pixels.
-        upsampling, mask_blur: how the small mask becomes $\hat m$: ``nearest`` or ``linear``,
-            then a Gaussian (pixels).
-        start: ``disc``, the smallest centered disc whose deletion takes 99 % of the score
-            (ones where the perturbation does not lower the score at all), ``ones`` or ``random``.
-        score: $f_c$, the softmax ``probability`` or the ``logit`` of the target.
-        cache: keep each image's result on disk, by the hash of everything it depends on.
-
-    Raises:
-        ValueError: an option that is unknown, negative, or does not fit the images.
+    ``settings`` default to the authors'. With ``cache`` each image's result is kept on disk, by
+    the hash of everything it depends on. Raises ``ValueError`` for settings that do not fit the
+    images.
     """
-    options = {k: v for k, v in locals().items() if k not in ("classifier", "images", "targets")}
-    for name in ("batch_size", "cache"):
-        del options[name]
+    settings = settings or MaskSettings()
     pixels, classes = copies.check_inputs(classifier, images, targets)
-    _check(options, pixels)
-    if isinstance(constant, Tensor):
-        constant = resolve_baseline(constant, images.detach()).to(pixels)
+    settings.check_size(min(pixels.shape[2:]))
+    own = settings.constant  # one image each
+    if isinstance(own, Tensor):
+        own = resolve_baseline(own, images.detach()).to(pixels)
+    options = vars(settings)
     cache = cache and isinstance(classifier, nn.Module)  # anything else refuses gradients below
     files = mask_cache.paths(classifier, pixels, classes, options, _CODE) if cache else []
     found = {row: state for row, file in enumerate(files) if (state := mask_cache.load(file))}
     missing = [row for row in range(len(pixels)) if row not in found]
     size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
-    with progress("learning masks", len(missing) * iterations) as advance:
+    with progress("learning masks", len(missing) * settings.iterations) as advance:
         for at in range(0, len(missing), size):
             rows = missing[at : at + size]
-            own = {"constant": constant[rows]} if isinstance(constant, Tensor) else {}
-            problem = Problem(classifier, pixels[rows], classes[rows], {**options, **own})
+            part = replace(settings, constant=own[rows] if isinstance(own, Tensor) else own)
+            problem = Problem(classifier, pixels[rows], classes[rows], part)
             for row, state in zip(rows, _optimize(problem, advance), strict=True):
                 found[row] = state
                 if cache:
@@ -136,7 +177,7 @@ def learn_masks(
     states = torch.stack([found[row]["states"] for row in range(len(pixels))])
     trace = torch.stack([found[row]["trace"] for row in range(len(pixels))])
     coarse = states[:, -1:]
-    height, width = mask_matrices(pixels, options)
+    height, width = mask_matrices(pixels, settings)
     masks = (height @ coarse.to(height) @ width.T).clamp(0, 1)
     names = ("objective", "score", "length", "variation")
     return LearnedMasks(
@@ -144,20 +185,20 @@ def learn_masks(
         coarse.to(images.device),
         {name: trace[:, k] for k, name in enumerate(names)},
         states,
-        _kept(iterations),
+        _kept(settings.iterations),
     )
 
 
 class Problem:
     """The optimization of one micro-batch: everything that stays fixed while masks change."""
 
-    def __init__(self, classifier, pixels: Tensor, classes: Tensor, options: dict):
-        self.classifier, self.classes, self.options = classifier, classes, options
+    def __init__(self, classifier, pixels: Tensor, classes: Tensor, settings: MaskSettings):
+        self.classifier, self.classes, self.settings = classifier, classes, settings
         self.pixels, self.keys = pixels, draws.image_keys(pixels)
-        self.null = _null(pixels, options)
-        self.height, self.width = mask_matrices(pixels, options)
-        before = options["jitter"] // 2
-        margin = [before, max(options["jitter"] - 1 - before, 0)] * 2
+        self.null = _null(pixels, settings)
+        self.height, self.width = mask_matrices(pixels, settings)
+        before = settings.jitter // 2
+        margin = [before, max(settings.jitter - 1 - before, 0)] * 2
         self.margin = before
         self.padded = pad(pixels, margin, mode="replicate")
         self.null_padded = None if self.null is None else pad(self.null, margin, mode="replicate")
@@ -169,9 +210,9 @@ class Problem:
     def perturbed(self, masks: Tensor, iteration: int, *, still: bool = False) -> Tensor:
         """The images under full-size masks, with this iteration's jitter and noise."""
         shifts = torch.full((len(masks), 2), self.margin)
-        if self.options["jitter"] > 1 and not still:
+        if self.settings.jitter > 1 and not still:
             draw = self._uniform(_JITTER, iteration, (2,))
-            shifts = (draw * self.options["jitter"]).long()
+            shifts = (draw * self.settings.jitter).long()
         pixels = self._shifted(self.padded, shifts)
         if self.null_padded is None:
             null = self._uniform(_NOISE, iteration, pixels.shape[1:]).to(pixels)
@@ -182,37 +223,36 @@ class Problem:
     def score(self, images: Tensor, rows: Tensor | None = None, *, fast: bool = False) -> Tensor:
         """The score of each image's own class; ``fast`` without gradients."""
         logits = self.classifier.scores(images) if fast else self.classifier(images)
-        values = logits.softmax(1) if self.options["score"] == "probability" else logits
         classes = self.classes if rows is None else self.classes[rows]
-        return copies.of_targets(values, classes)
+        return copies.SCORES[self.settings.score](logits, classes)
 
     def terms(self, coarse: Tensor, iteration: int) -> Float[Tensor, "b 4"]:
         """Objective, score, L1 norm and variation of each image at one iteration's draws."""
-        options, used = self.options, coarse
-        if options["mask_noise"]:
+        settings, used = self.settings, coarse
+        if settings.mask_noise:
             keys = [(key, _MASK_NOISE, iteration) for key in self.keys]
-            noise = draws.normal(options["seed"], keys, coarse.shape[1:]).to(coarse)
-            used = (coarse + options["mask_noise"] * noise).clamp(0, 1)
+            noise = draws.normal(settings.seed, keys, coarse.shape[1:]).to(coarse)
+            used = (coarse + settings.mask_noise * noise).clamp(0, 1)
         score = self.score(self.perturbed(self.masks(used), iteration))
-        deletion = options["game"] == "deletion"
+        deletion = settings.game == "deletion"
         length = ((1 - coarse) if deletion else coarse).abs().sum((1, 2, 3))
-        variation = total_variation(coarse, options["beta"])
+        variation = total_variation(coarse, settings.beta)
         sign = 1 if deletion else -1
-        objective = options["l1"] * length + options["tv"] * variation + sign * score
+        objective = settings.l1 * length + settings.tv * variation + sign * score
         return torch.stack([objective, score, length, variation], 1)
 
     def first(self) -> Float[Tensor, "b 1 s t"]:
         """The masks to start from."""
         shape = (1, self.height.shape[1], self.width.shape[1])
-        if self.options["start"] == "random":
+        if self.settings.start == "random":
             return self._uniform(_START, 0, shape).to(self.pixels)
-        if self.options["start"] == "disc":
+        if self.settings.start == "disc":
             return self._disc(shape[1:])
         return torch.ones(len(self.pixels), *shape).to(self.pixels)
 
     def _disc(self, shape: tuple[int, int]) -> Tensor:
         discs = _discs(self.pixels)
-        deletion = self.options["game"] == "deletion"
+        deletion = self.settings.game == "deletion"
         candidates = 1 - discs if deletion else discs
         everyone = torch.arange(len(self.pixels), device=self.pixels.device)
 
@@ -237,7 +277,7 @@ class Problem:
 
     def _uniform(self, stream: int, iteration: int, shape) -> Tensor:
         keys = [(key, stream, iteration) for key in self.keys]
-        return draws.uniform(self.options["seed"], keys, shape)
+        return draws.uniform(self.settings.seed, keys, shape)
 
     def _shifted(self, padded: Tensor, shifts: Tensor) -> Tensor:
         h, w = self.pixels.shape[2:]
@@ -254,22 +294,22 @@ def total_variation(coarse: Float[Tensor, "b 1 s t"], beta: float) -> Float[Tens
     return ((squared + tiny) ** (beta / 2) - tiny ** (beta / 2)).sum((1, 2, 3))
 
 
-def mask_matrices(pixels: Tensor, options: dict) -> tuple[Tensor, Tensor]:
+def mask_matrices(pixels: Tensor, settings: MaskSettings) -> tuple[Tensor, Tensor]:
     """Matrices H (height, cells) and W (width, cells): the full mask is H m W^T."""
 
     def matrix(side: int) -> Tensor:
-        cells = options["mask_size"] or -(-side // 8)
-        basis = interpolate(torch.eye(cells)[None], size=side, mode=options["upsampling"])
+        cells = settings.mask_size or -(-side // 8)
+        basis = interpolate(torch.eye(cells)[None], size=side, mode=settings.upsampling)
         columns = basis[0].double().view(cells, 1, side, 1)
-        return gaussian_blur(columns, options["mask_blur"]).view(cells, side).T.to(pixels)
+        return gaussian_blur(columns, settings.mask_blur).view(cells, side).T.to(pixels)
 
     return matrix(pixels.shape[2]), matrix(pixels.shape[3])
 
 
 def _optimize(problem: Problem, advance: Callable[[int], None]) -> list[dict[str, Tensor]]:
-    iterations, trace, states = problem.options["iterations"], [], []
+    iterations, trace, states = problem.settings.iterations, [], []
     coarse = problem.first().requires_grad_(True)
-    adam = torch.optim.Adam([coarse], lr=problem.options["learning_rate"], betas=(0.9, 0.999))
+    adam = torch.optim.Adam([coarse], lr=problem.settings.learning_rate, betas=(0.9, 0.999))
     kept = set(_kept(iterations))
     for iteration in range(iterations + 1):
         with torch.set_grad_enabled(iteration < iterations):
@@ -293,16 +333,12 @@ def _kept(iterations: int) -> list[int]:
     return sorted({round(k * iterations / (STATES - 1)) for k in range(STATES)})
 
 
-def _null(pixels: Tensor, options: dict) -> Tensor | None:
-    if options["perturbation"] == "noise":
+def _null(pixels: Tensor, settings: MaskSettings) -> Tensor | None:
+    if settings.perturbation == "noise":
         return None
-    if options["perturbation"] == "blur":
-        return gaussian_blur(pixels, options["blur_sigma"])
-    if options["constant"] is not None:
-        return resolve_baseline(options["constant"], pixels)
-    if pixels.shape[1] == 3:
-        return torch.tensor(DATASET_MEAN).view(1, 3, 1, 1).to(pixels).expand_as(pixels)
-    return mean_color(pixels)
+    if settings.perturbation == "blur":
+        return gaussian_blur(pixels, settings.blur_sigma)
+    return resolve_baseline(settings.constant, pixels)
 
 
 def _discs(pixels: Tensor) -> Float[Tensor, "r 1 h w"]:
@@ -314,28 +350,3 @@ def _discs(pixels: Tensor) -> Float[Tensor, "r 1 h w"]:
     radii = torch.arange(0, 175, 5).view(-1, 1, 1) * unit
     discs = ((x.square() + y.square()).sqrt() < radii)[:, None].to(pixels)
     return gaussian_blur(discs, 10 * unit)
-
-
-def _check(options: dict, pixels: Tensor) -> None:
-    for name, known in (
-        ("game", GAMES),
-        ("perturbation", PERTURBATIONS),
-        ("start", STARTS),
-        ("score", SCORES),
-        ("upsampling", ("nearest", "linear")),
-    ):
-        if options[name] not in known:
-            raise ValueError(f"{name} {options[name]!r} is unknown; choose one of: {known}")
-    for name in ("l1", "tv", "mask_noise", "mask_blur", "blur_sigma", "jitter"):
-        if not 0 <= options[name] < float("inf"):
-            raise ValueError(f"{name} must be a finite number from 0, is {options[name]}")
-    for name in ("beta", "learning_rate"):
-        if not 0 < options[name] < float("inf"):
-            raise ValueError(f"{name} must be a finite number above 0, is {options[name]}")
-    if options["iterations"] < 1:
-        raise ValueError(f"iterations must be at least 1, not {options['iterations']}")
-    size, side = options["mask_size"], min(pixels.shape[2:])
-    if size is not None and not 1 <= size <= side:
-        raise ValueError(f"mask_size must lie in 1..{side}, the images' shorter side, is {size}")
-    if options["jitter"] > side:
-        raise ValueError(f"jitter of {options['jitter']} px exceeds the images' side of {side} px")

@@ -3,8 +3,6 @@ r"""Occlusion: cover a window, slide it, and watch the score fall.
 Zeiler, Fergus, *Visualizing and understanding convolutional networks*, ECCV 2014.
 """
 
-import math
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -37,42 +35,31 @@ def occlusion(
     Raises ``ValueError`` for a window or stride below 1, a stride larger than the window (pixels
     would be left out), and for scores that are not finite.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    height, width = pixels.shape[2:]
+    engine = copies.Engine(classifier, images, targets, batch_size, "occlusion")
+    pixels, size = engine.pixels, images.shape[2:]
     windows, steps = _pair(window, "window"), _pair(stride, "stride")
     if steps[0] > windows[0] or steps[1] > windows[1]:
         raise ValueError(f"stride {stride} is larger than window {window}: pixels are left out")
-    sides = min(windows[0], height), min(windows[1], width)
-    rows, columns = (
-        math.ceil((full - side) / step) + 1
-        for full, side, step in zip((height, width), sides, steps, strict=True)
-    )
+    sides = min(windows[0], size[0]), min(windows[1], size[1])
+    tops, lefts = (range(0, size[k] - sides[k] + steps[k], steps[k]) for k in (0, 1))
+    corners = [(y, x) for y in tops for x in lefts]
     replacement = resolve_baseline(baseline, images.detach()).to(pixels)
 
-    def occluded(image: Tensor, draw: Tensor) -> Tensor:
-        copied = pixels[image]
-        for copy, i, k in zip(copied, image.tolist(), draw.tolist(), strict=True):
-            if k == 0:
-                continue  # the image itself
-            y, x = (k - 1) // columns * steps[0], (k - 1) % columns * steps[1]
-            covered = slice(None), slice(y, y + sides[0]), slice(x, x + sides[1])
-            copy[covered] = replacement[i][covered]
+    def occluded(row: Tensor, draw: Tensor) -> Tensor:
+        copied = pixels[row]
+        for copy, i, k in zip(copied, row.tolist(), draw.tolist(), strict=True):
+            if k > 0:  # copy 0 is the image itself
+                y, x = corners[k - 1]
+                covered = slice(None), slice(y, y + sides[0]), slice(x, x + sides[1])
+                copy[covered] = replacement[i][covered]
         return copied
 
-    answers = copies.run(
-        pixels,
-        1 + rows * columns,
-        occluded,
-        copies.target_scores(classifier, classes, score),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label="occlusion",
-    )
-    scores = copies.table(answers, len(pixels), 1 + rows * columns).to(pixels)
-    falls = (scores[:, :1] - scores[:, 1:]).view(-1, 1, rows, columns)
-    window_sum = torch.ones(1, 1, *sides).to(pixels)
-    total = conv_transpose2d(falls, window_sum, stride=tuple(steps))
-    coverage = conv_transpose2d(torch.ones_like(falls[:1]), window_sum, stride=tuple(steps))
-    return (total / coverage)[..., :height, :width].to(images.device)
+    scores = engine.scores(occluded, 1 + len(corners), score)
+    falls = (scores[:, :1] - scores[:, 1:]).view(-1, 1, len(tops), len(lefts))
+    covering = torch.ones(1, 1, *sides).to(falls)
+    total = conv_transpose2d(falls, covering, stride=steps)
+    coverage = conv_transpose2d(torch.ones_like(falls[:1]), covering, stride=steps)
+    return (total / coverage)[..., : size[0], : size[1]].to(images.device)
 
 
 def _pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:

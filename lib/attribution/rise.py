@@ -25,23 +25,19 @@ def rise(
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
     *,
-    masks: int = 4000,
     cells: int = 7,
     probability: float = 0.5,
-    baseline: str | float | Tensor = "black",
-    score: str = "probability",
     normalize: str = "coverage",
     seed: int = 0,
-    batch_size: int | None = None,
+    **options,
 ) -> Float[Tensor, "n 1 h w"]:
     r"""$A(\lambda)=\sum_k f_c(x\odot M_k)\,M_k(\lambda)\Big/\sum_k M_k(\lambda)$: the mean score
     when pixel $\lambda$ is seen.
 
     Masks as in the paper (:func:`random_masks`): a grid of ``cells`` x ``cells``, each kept with
     ``probability``, enlarged bilinearly and shifted at random. Each is drawn for (``seed``,
-    image, number of the mask), so every image has masks of its own. Hidden pixels take
-    ``baseline``: black, as the formula says; the authors' code masks normalized images, which
-    hides under their mean color. ``score`` is ``probability`` (the paper) or ``logit``.
+    image, number of the mask), so every image has masks of its own. ``options`` (``masks``,
+    ``baseline``, ``score``, ``batch_size``) are those of :func:`rise_scores`.
     ``normalize="coverage"`` divides every pixel by its own coverage, so that a constant model
     gives a flat map; ``"expectation"`` is the paper's $1/(N\,p)$. A pixel that no mask shows gets
     the mean score (nothing is known of it).
@@ -54,16 +50,7 @@ def rise(
     """
     _check_normalization(normalize)
     drawn = {"cells": cells, "probability": probability, "seed": seed}
-    scores = rise_scores(
-        classifier,
-        images,
-        targets,
-        masks=masks,
-        baseline=baseline,
-        score=score,
-        batch_size=batch_size,
-        **drawn,
-    )
+    scores = rise_scores(classifier, images, targets, **drawn, **options)
     return rise_maps(images, scores, normalize=normalize, **drawn)
 
 
@@ -80,35 +67,33 @@ def rise_scores(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Float[Tensor, "n masks"]:
-    """The score of every image under each of its masks: all that a RISE map needs to be made."""
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    """The score of every image under each of its masks: all that a RISE map needs to be made.
+
+    Hidden pixels take ``baseline``: black, as the formula says; the authors' code masks normalized
+    images, which hides under their mean color. ``score`` is ``probability`` (the paper) or
+    ``logit``.
+    """
+    engine = copies.Engine(classifier, images, targets, batch_size, "rise")
+    pixels = engine.pixels
     _check(masks, cells, probability)
     keys = draws.image_keys(images)
     hidden = resolve_baseline(baseline, images.detach()).to(pixels)
     difference = pixels - hidden
 
-    def masked(image: Tensor, draw: Tensor) -> Tensor:
-        pairs = [(keys[i], k) for i, k in zip(image.tolist(), draw.tolist(), strict=True)]
+    def masked(row: Tensor, draw: Tensor) -> Tensor:
+        pairs = [(keys[i], k) for i, k in zip(row.tolist(), draw.tolist(), strict=True)]
         size = tuple(pixels.shape[2:])
         shown = random_masks(seed, pairs, size, cells=cells, probability=probability).to(pixels)
-        batch = torch.empty(len(image), *pixels.shape[1:]).to(pixels)
-        numbers, counts = image.unique_consecutive(return_counts=True)
+        batch = torch.empty(len(row), *pixels.shape[1:]).to(pixels)
+        numbers, counts = row.unique_consecutive(return_counts=True)
         start = 0
         for i, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            rows = slice(start, start + count)  # copies of one image lie side by side
-            torch.mul(difference[i], shown[rows, None], out=batch[rows]).add_(hidden[i])
+            own = slice(start, start + count)  # copies of one image lie side by side
+            torch.mul(difference[i], shown[own, None], out=batch[own]).add_(hidden[i])
             start += count
         return batch
 
-    answers = copies.run(
-        pixels,
-        masks,
-        masked,
-        copies.target_scores(classifier, classes, score),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label="rise",
-    )
-    return copies.table(answers, len(pixels), masks)
+    return engine.scores(masked, masks, score)
 
 
 def rise_maps(

@@ -6,6 +6,7 @@ interpretability methods*, 2019, names it and the variance (VarGrad, Adebayo et 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -23,36 +24,18 @@ def smoothgrad(
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
     *,
-    samples: int = 50,
-    noise: float = 0.15,
     statistic: str = "mean",
-    method: Callable | None = None,
-    seed: int = 0,
-    batch_size: int | None = None,
     **options,
 ) -> Float[Tensor, "n ..."]:
     r"""$A=\frac1n\sum_k M\big(x+\sigma\varepsilon_k\big)$, $\varepsilon_k\sim\mathcal N(0,I)$.
 
-    ``noise`` is $\sigma/(x_{\max}-x_{\min})$, the range taken over each image. ``method`` is $M$:
-    any function of this package (default: the gradient), ``options`` are its options.
     ``statistic`` is ``mean`` (the paper), ``squared`` ($\frac1n\sum M^2$) or ``variance``
-    ($\frac1n\sum (M-\bar M)^2$). Noisy copies are not clipped, as in the paper.
-
-    Raises ``ValueError`` for samples < 1, negative noise or an unknown statistic.
+    ($\frac1n\sum (M-\bar M)^2$); ``options`` (``samples``, ``noise``, ``method`` ...) are those of
+    :func:`noisy_moments`. Raises ``ValueError`` for an unknown statistic.
     """
     if statistic not in STATISTICS:
         raise ValueError(f"statistic {statistic!r} is unknown; choose one of: {STATISTICS}")
-    moments = noisy_moments(
-        classifier,
-        images,
-        targets,
-        samples=samples,
-        noise=noise,
-        method=method,
-        seed=seed,
-        batch_size=batch_size,
-        **options,
-    )
+    moments = noisy_moments(classifier, images, targets, **options)
     return moments[STATISTICS.index(statistic)]
 
 
@@ -68,12 +51,17 @@ def noisy_moments(
     batch_size: int | None = None,
     **options,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All three statistics of :func:`smoothgrad` from the same noisy copies, at one price.
+    r"""All three statistics of :func:`smoothgrad` from the same noisy copies, at one price.
 
-    The variance is merged from micro-batches by a rule that cannot turn negative (Chan, Golub,
-    LeVeque 1983).
+    ``noise`` is $\sigma/(x_{\max}-x_{\min})$, the range taken over each image. ``method`` is $M$:
+    any function of this package (default: the gradient), ``options`` are its options. Noisy copies
+    are not clipped, as in the paper. The variance is merged from micro-batches by a rule that
+    cannot turn negative (Chan, Golub, LeVeque 1983).
+
+    Raises ``ValueError`` for samples < 1 and negative noise.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "smoothgrad")
+    pixels = engine.pixels
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     if not 0 <= noise < float("inf"):
@@ -81,28 +69,21 @@ def noisy_moments(
     sigma = noise * (pixels.amax((1, 2, 3)) - pixels.amin((1, 2, 3))).view(-1, 1, 1, 1)
     keys = draws.image_keys(images)
 
-    def noisy(image: Tensor, draw: Tensor) -> Tensor:
-        pairs = [(keys[i], k) for i, k in zip(image.tolist(), draw.tolist(), strict=True)]
+    def noisy(row: Tensor, draw: Tensor) -> Tensor:
+        pairs = [(keys[i], k) for i, k in zip(row.tolist(), draw.tolist(), strict=True)]
         epsilon = draws.normal(seed, pairs, pixels.shape[1:]).to(pixels)
-        return pixels[image] + sigma[image] * epsilon
+        return pixels[row] + sigma[row] * epsilon
 
-    size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
-    if method in (None, gradient):
-        if options:
-            raise TypeError(f"the gradient has no option {', '.join(options)}")
-        answer = copies.gradients(classifier, classes)
-    else:
-
-        def answer(batch: Tensor, image: Tensor) -> Tensor:
-            return method(classifier, batch, classes[image], **options)
-
+    # the engine within the engine would check every batch again
+    direct = method is None or method is gradient
+    answer = partial(copies.target_gradient if direct else method, classifier, **options)
     mean = spread = None
-    for batch in copies.run(pixels, samples, noisy, answer, batch_size=size, label="smoothgrad"):
+    for batch in engine.run(noisy, samples, answer):
         if mean is None:
             mean = torch.zeros(len(pixels), *batch.values.shape[1:]).to(pixels)
             spread = torch.zeros_like(mean)
-        for i in batch.image.unique().tolist():
-            rows = batch.image == i
+        for i in batch.row.unique().tolist():
+            rows = batch.row == i
             seen, new = int(batch.draw[rows][0]), int(rows.sum())
             values = batch.values if new == len(rows) else batch.values[rows]
             chunk = values.mean(0)

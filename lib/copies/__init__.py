@@ -5,33 +5,25 @@ core and networks.
 """
 
 from lib.copies.engine import (
+    SCORES,
     Answer,
     Answers,
+    Engine,
     Make,
     batch_size_for,
     check_inputs,
-    gradients,
-    logits,
-    run,
-    table,
     target_gradient,
-    target_scores,
-    weighted_sum,
 )
 from lib.networks.classifier import of_targets
 
 __all__ = [
+    "SCORES",
     "Answer",
     "Answers",
+    "Engine",
     "Make",
     "batch_size_for",
     "check_inputs",
-    "gradients",
-    "logits",
     "of_targets",
-    "run",
-    "table",
     "target_gradient",
-    "target_scores",
-    "weighted_sum",
 ]

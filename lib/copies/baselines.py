@@ -9,25 +9,34 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 BLUR_SIGMA = 10.0  # pixels in an image of 224 x 224
+IMAGENET_MEAN = (123 / 255, 117 / 255, 104 / 255)  # zero in Caffe's mean-subtracted space
 
 
-def gaussian_blur(images: Float[Tensor, "n c h w"], sigma: float) -> Float[Tensor, "n c h w"]:
-    """Gaussian blur with ``sigma`` in pixels, cut at 4 sigma, the image continued by its edge.
+def gaussian_blur(
+    images: Float[Tensor, "n c h w"],
+    sigma: float,
+    *,
+    radius: int | None = None,
+    border: str = "replicate",
+) -> Float[Tensor, "n c h w"]:
+    """Gaussian blur with ``sigma`` in pixels, cut at ``radius`` pixels (default: 4 sigma).
 
-    Raises ``ValueError`` for a negative sigma; sigma = 0 returns the images.
+    ``border`` continues the image: by its edge (``replicate``), by its mirror image (``reflect``)
+    or by zeros (``constant``). Raises ``ValueError`` for a negative sigma; sigma = 0 returns the
+    images.
     """
     if not sigma >= 0:
         raise ValueError(f"sigma must not be negative, is {sigma}")
     if sigma == 0:
         return images.clone()
-    radius = max(1, math.ceil(4 * sigma))
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    radius = radius or max(1, math.ceil(4 * sigma))
+    offsets = torch.arange(-radius, radius + 1).to(images)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel /= kernel.sum()
     n, c, h, w = images.shape
     planes = images.reshape(n * c, 1, h, w)
-    planes = conv2d(pad(planes, (radius, radius, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
-    planes = conv2d(pad(planes, (0, 0, radius, radius), mode="replicate"), kernel.view(1, 1, -1, 1))
+    planes = conv2d(pad(planes, (radius, radius, 0, 0), border), kernel.view(1, 1, 1, -1))
+    planes = conv2d(pad(planes, (0, 0, radius, radius), border), kernel.view(1, 1, -1, 1))
     return planes.view(n, c, h, w)
 
 
@@ -41,11 +50,19 @@ def mean_color(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return images.mean((2, 3), keepdim=True).expand_as(images).clone()
 
 
+def imagenet_mean(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """ImageNet's mean color everywhere, or the images' own where they are not RGB."""
+    if images.shape[1] != 3:
+        return mean_color(images)
+    return torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1).to(images).expand_as(images).clone()
+
+
 BASELINES = {
     "black": torch.zeros_like,
     "white": torch.ones_like,
     "mean": mean_color,
     "blur": blurred,
+    "imagenet": imagenet_mean,
 }
 
 

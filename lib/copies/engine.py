@@ -1,15 +1,16 @@
 """The engine: make altered copies of images, run the classifier on them, reduce.
 
-Nearly every method here is that one move. A method says how a copy is made (``make``), which
-answer of the classifier it wants (``answer``: a gradient, a score, or another method's map) and
-how answers are reduced. Micro-batches, memory, devices, and progress are the engine's.
+Nearly every method here is that one move. A method says how a copy is made (``make``) and which
+answer it wants: ``scores``, one table for all copies; ``mean_gradient``, a weighted sum over
+copies; ``single_pass``, any answer about the images as they are; ``run``, anything else.
 
-``make(image, draw)`` receives two index tensors of equal length b, the number of the image and the
-number of the copy, and returns the b copies. ``answer(copies, image)`` returns one answer per
-copy. Memory is bounded by the micro-batch, whatever the number of copies.
+``make(row, draw)`` receives two index tensors of equal length b, the number of the image and the
+number of the copy, and returns the b copies. ``answer(copies, targets)`` returns one answer per
+copy. Checks, micro-batches, memory, devices, and progress are the engine's: memory is bounded by
+the micro-batch, whatever the number of copies.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,13 @@ from lib.networks.classifier import of_targets
 Make = Callable[[Tensor, Tensor], Tensor]
 Answer = Callable[[Tensor, Tensor], Tensor]
 
+# name -> the score of each row's target, from all logits
+SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "logit": of_targets,
+    "probability": lambda logits, targets: of_targets(logits.softmax(1), targets),
+    "accuracy": lambda logits, targets: (logits.argmax(1) == targets).to(logits),
+}
+
 # Images of 224 x 224 per micro-batch, by device. More is not faster; less wastes the device.
 _GRADIENT_BATCH = {"cpu": 16, "cuda": 128, "mps": 32}
 _SCORE_BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
@@ -29,92 +37,94 @@ _SCORE_BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 
 @dataclass(frozen=True)
 class Answers:
-    """One micro-batch: which image and which draw each row belongs to, and what came back."""
+    """One micro-batch: the image and the draw that each answer belongs to, and the answers."""
 
-    image: Int[Tensor, " b"]
+    row: Int[Tensor, " b"]
     draw: Int[Tensor, " b"]
     values: Tensor
 
 
-def run(
-    images: Float[Tensor, "n c h w"],
-    copies: int,
-    make: Make,
-    answer: Answer,
-    *,
-    batch_size: int,
-    label: str = "copies",
-) -> Iterator[Answers]:
-    """Answers for ``copies`` copies of each image, micro-batch by micro-batch, in order."""
-    if copies < 1:
-        raise ValueError(f"{label}: the number of copies must be at least 1, not {copies}")
-    jobs = len(images) * copies
-    with progress(label, jobs) as advance:
-        for start in range(0, jobs, batch_size):
-            job = torch.arange(start, min(start + batch_size, jobs))
-            image, draw = job // copies, job % copies
-            yield Answers(image, draw, answer(make(image, draw), image))
-            advance(len(job))
+class Engine:
+    """Images to be copied, ``pixels``, and their ``targets``: checked, on the classifier's device.
 
-
-def weighted_sum(
-    answers: Iterator[Answers],
-    like: Float[Tensor, "n ..."],
-    weights: Float[Tensor, " draws"] | float,
-) -> Tensor:
-    r"""$\sum_k w_k a_{ik}$ for every image i: the reduction of an average or a quadrature."""
-    total = torch.zeros_like(like)
-    for batch in answers:
-        values = batch.values
-        if isinstance(weights, Tensor):
-            weight = weights[batch.draw].to(values)
-            values = values * weight.view(-1, *[1] * (values.ndim - 1))
-        else:
-            values = values * weights
-        total.index_add_(0, batch.image.to(total.device), values.to(total))
-    return total
-
-
-def table(answers: Iterator[Answers], images: int, copies: int) -> Tensor:
-    """All answers side by side, ``(images, copies, ...)``: for answers as small as a score."""
-    rows = torch.cat([batch.values.cpu() for batch in answers])
-    return rows.view(images, copies, *rows.shape[1:])
-
-
-def gradients(classifier, targets: Int[Tensor, " n"]) -> Answer:
-    r"""Answer: $\partial S_c/\partial x$ at each copy, $S_c$ the logit of its image's target."""
-
-    def answer(copies: Tensor, image: Tensor) -> Tensor:
-        return target_gradient(classifier, copies, targets[image])
-
-    return answer
-
-
-def logits(classifier) -> Answer:
-    """Answer: all K logits of each copy, without gradients, on the compiled route."""
-
-    def answer(copies: Tensor, image: Tensor) -> Tensor:
-        return classifier.scores(copies)
-
-    return answer
-
-
-def target_scores(classifier, targets: Int[Tensor, " n"], score: str = "logit") -> Answer:
-    """Answer: the target's ``logit`` or ``probability`` of each copy, on the compiled route.
-
-    Raises ``ValueError`` for another ``score``, and when a score is NaN or infinite.
+    Raises ``ValueError`` in one line for input that does not fit the classifier. ``label`` names
+    the work while it lasts. Answers stay on the classifier's device, but for a table of scores.
     """
-    if score not in ("logit", "probability"):
-        raise ValueError(f"score {score!r} is unknown; choose one of: logit, probability")
 
-    def answer(copies: Tensor, image: Tensor) -> Tensor:
-        values = classifier.scores(copies)
-        if not torch.isfinite(values).all():
-            raise ValueError(f"{classifier.name} returned a score that is NaN or infinite")
-        values = values.softmax(1) if score == "probability" else values
-        return of_targets(values, targets[image])
+    def __init__(
+        self,
+        classifier,
+        images: Float[Tensor, "n c h w"],
+        targets: Int[Tensor, " n"],
+        batch_size: int | None = None,
+        label: str = "copies",
+    ):
+        self.pixels, self.targets = check_inputs(classifier, images, targets)
+        self.classifier, self.batch_size, self.label = classifier, batch_size, label
 
-    return answer
+    def scores(
+        self, make: Make, count: int, score: str | Sequence[str] = "logit"
+    ) -> Float[Tensor, "n count *s"]:
+        """The score of each image's target on its ``count`` copies, without gradients, on the CPU.
+
+        ``score`` is a name of ``SCORES`` (``accuracy`` is 1 where the target ranks first), or
+        several of them: one more axis. Raises ``ValueError`` for another ``score``, and when the
+        classifier returns NaN or infinity.
+        """
+        names = [score] if isinstance(score, str) else list(score)
+        for name in names:
+            if name not in SCORES:
+                raise ValueError(f"score {name!r} is unknown; choose one of: {', '.join(SCORES)}")
+
+        def answer(altered: Tensor, targets: Tensor) -> Tensor:
+            logits = self.classifier.scores(altered)
+            if not torch.isfinite(logits).all():
+                raise ValueError(f"{self.classifier.name} returned a score that is NaN or infinite")
+            return torch.stack([SCORES[name](logits, targets) for name in names], 1)
+
+        answers = self.run(make, count, answer, "scores")
+        table = torch.cat([batch.values for batch in answers]).cpu()
+        table = table.view(len(self.pixels), count, len(names))
+        return table[..., 0] if isinstance(score, str) else table
+
+    def mean_gradient(
+        self, make: Make, weights: Float[Tensor, " count"], times: Make | None = None
+    ) -> Float[Tensor, "n c h w"]:
+        r"""$\sum_k w_k\,t_{ik}\odot\partial S_c(x_{ik})/\partial x$ over the copies of image i.
+
+        One copy per weight; ``times(row, draw)`` are the factors $t$ (default: 1).
+        """
+        weights, total = weights.to(self.pixels), torch.zeros_like(self.pixels)
+        for batch in self.run(make, len(weights), self.gradient):
+            values = batch.values * weights[batch.draw].view(-1, 1, 1, 1)
+            if times is not None:
+                values *= times(batch.row, batch.draw)
+            total.index_add_(0, batch.row.to(total.device), values)
+        return total
+
+    def single_pass(self, answer: Answer) -> Float[Tensor, "n ..."]:
+        """``answer(pixels, targets)`` for every image as it is."""
+        answers = self.run(lambda row, draw: self.pixels[row], 1, answer)
+        return torch.cat([batch.values for batch in answers])
+
+    def gradient(self, altered: Tensor, targets: Tensor) -> Tensor:
+        r"""The answer $\partial S_c/\partial x$ at each copy, $S_c$ the logit of its target."""
+        return target_gradient(self.classifier, altered, targets)
+
+    def run(
+        self, make: Make, count: int, answer: Answer, route: str = "gradients"
+    ) -> Iterator[Answers]:
+        """Answers for ``count`` copies of each image, micro-batch by micro-batch, in order."""
+        if count < 1:
+            raise ValueError(f"{self.label}: the number of copies must be at least 1, not {count}")
+        size = batch_size_for(self.classifier, self.pixels, route, self.batch_size)
+        jobs = len(self.pixels) * count
+        with progress(self.label, jobs) as advance:
+            for start in range(0, jobs, size):
+                job = torch.arange(start, min(start + size, jobs))
+                row, draw = job // count, job % count
+                yield Answers(row, draw, answer(make(row, draw), self.targets[row]))
+                advance(len(job))
 
 
 def target_gradient(

@@ -65,16 +65,16 @@ def superpixels(
     return [_numbered(np.asarray(s), images.shape[2:], i) for i, s in enumerate(segments)]
 
 
-def _numbered(labels: np.ndarray, shape: tuple[int, int], image: int) -> Int[Tensor, "h w"]:
+def _numbered(labels: np.ndarray, shape: tuple[int, int], row: int) -> Int[Tensor, "h w"]:
     if labels.shape != tuple(shape) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"image {image}: superpixels must be whole numbers of shape {tuple(shape)}, "
+            f"image {row}: superpixels must be whole numbers of shape {tuple(shape)}, "
             f"not {labels.dtype} of shape {labels.shape}"
         )
     names, numbers = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
-            f"image {image}: the whole image is one superpixel; LIME needs at least two "
+            f"image {row}: the whole image is one superpixel; LIME needs at least two "
             "(pass segments='slic', or label maps of your own)"
         )
     return torch.from_numpy(numbers.reshape(shape).astype(np.int64))

@@ -1,13 +1,12 @@
-"""What a machine needs before PyTorch is at its best: device, memory, torchvision, cache folder.
-
-``runtime.torchvision`` is torchvision, imported at its first use: that takes a second, and the
-embedded network does not need it. Use it from here, never directly.
-"""
+"""What a machine needs before PyTorch is at its best: device, memory, torchvision, cache folder."""
 
 import ctypes
 import os
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -36,13 +35,14 @@ def _keep_freed_memory() -> None:
             pass
 
 
-def __getattr__(name: str):
-    if name != "torchvision":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    _declare_missing_operators()
-    import torchvision
+@cache
+def torchvision() -> ModuleType:
+    """The package torchvision: take it from here, never directly.
 
-    return globals().setdefault(name, torchvision)
+    Imported at its first use: that takes a second, and the embedded network does not need it.
+    """
+    _declare_missing_operators()
+    return import_module("torchvision")
 
 
 _keep_freed_memory()

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lib import copies
-from lib.attribution.cam import single_pass
 from lib.core import draws
 
 ATTACKS = ("fgsm", "bim", "pgd")
@@ -91,11 +90,12 @@ def _run(classifier, pixels, classes, method, epsilon, steps, seed, batch_size) 
     model = foolbox.PyTorchModel(classifier, bounds=(0, 1), device=classifier.device)
     chosen = attacks[method]()
 
-    def answer(batch: Tensor, image: Tensor) -> Tensor:
-        criterion = foolbox.criteria.Misclassification(classes[image])
+    def answer(batch: Tensor, wanted: Tensor) -> Tensor:
+        criterion = foolbox.criteria.Misclassification(wanted)
         return chosen.run(model, batch, criterion, epsilon=epsilon).detach()
 
-    return single_pass(classifier, pixels, answer, f"attack ({method})", batch_size)
+    engine = copies.Engine(classifier, pixels, classes, batch_size, f"attack ({method})")
+    return engine.single_pass(answer)
 
 
 def _classes(classifier, images: Tensor, batch_size: int | None) -> Tensor:

@@ -1,7 +1,12 @@
-"""How far one attribution is from another that it should equal."""
+"""How far is one attribution from another of the same image?"""
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from lib.evaluation.correlation import rank_correlation
+from lib.evaluation.maps import check_maps, check_present
 
 
 def relative_difference(
@@ -11,7 +16,29 @@ def relative_difference(
 
     Hesse et al. 2021 (the authors' evaluation code), there over a batch instead of an image.
     """
-    if reference.shape != other.shape:
-        raise ValueError(f"maps {tuple(reference.shape)} and {tuple(other.shape)} do not match")
+    _check_shapes(reference, other)
     difference = (reference - other).abs().flatten(1).mean(1)
     return difference / (reference.abs().flatten(1).mean(1) + 1e-7)
+
+
+def map_correlation(
+    one: Float[Tensor, "n h w"], other: Float[Tensor, "n h w"]
+) -> Float[Tensor, " n"]:
+    """Spearman's rank correlation of two maps, pixel by pixel; ties share their mean rank.
+
+    1 for maps that rank pixels alike, 0 in expectation for independent ones. Raises
+    ``ValueError`` for maps of different shape, NaN, infinity, and a constant map, which ranks
+    nothing.
+    """
+    _check_shapes(one, other)
+    for maps in (one, other):
+        check_maps(maps)
+        varies = maps.amax((1, 2)) > maps.amin((1, 2))
+        check_present(varies, "raise", "ranks: it is constant")
+    values = [maps.detach().double().flatten(1).cpu().numpy() for maps in (one, other)]
+    return torch.from_numpy(rank_correlation(np.stack(values, -1), axis=1)).float()
+
+
+def _check_shapes(one: Tensor, other: Tensor) -> None:
+    if one.shape != other.shape:
+        raise ValueError(f"maps {tuple(one.shape)} and {tuple(other.shape)} do not match")

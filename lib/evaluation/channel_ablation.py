@@ -42,24 +42,21 @@ def channel_effects(
     """
     pixels, classes = copies.check_inputs(classifier, images, targets)
     name = find_layer(classifier, layer, tuple(pixels.shape[1:]))
-    size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     rows = []
-    for i in range(len(pixels)):
-        one, target = pixels[i : i + 1], classes[i : i + 1]
+    for one, target in zip(pixels.split(1), classes.split(1), strict=True):
+        engine = copies.Engine(classifier, one, target, batch_size, "channel ablation")
         features, slopes, logits = activations_and_gradients(classifier, one, target, name)
         _, rest = split(classifier, one, name)
 
-        def without(image: Tensor, channel: Tensor, features: Tensor = features) -> Tensor:
-            altered = features[image.to(features.device)]
+        def without(row: Tensor, channel: Tensor, features: Tensor = features) -> Tensor:
+            altered = features[row.to(features.device)]
             altered[torch.arange(len(channel)), channel] = 0
             return altered
 
-        def answer(altered: Tensor, image: Tensor, rest=rest, target=target) -> Tensor:
-            return rest(altered, image)[:, target[0]]
+        def answer(altered: Tensor, wanted: Tensor, rest=rest) -> Tensor:
+            return copies.of_targets(rest(altered, torch.zeros_like(wanted)), wanted)
 
-        batches = copies.run(
-            one, features.shape[1], without, answer, batch_size=size, label="channel ablation"
-        )
+        batches = engine.run(without, features.shape[1], answer)
         left = torch.cat([batch.values for batch in batches])
         weight = slopes.mean((2, 3))[0]
         rows.append(

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lib.evaluation.maps import check_maps, check_present
+
 
 def area_of_mass(
     maps: Float[Tensor, "n h w"], share: float = 0.5, *, empty: str = "raise"
@@ -16,14 +18,10 @@ def area_of_mass(
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], is {share}")
-    if empty not in ("raise", "nan"):
-        raise ValueError(f"empty must be 'raise' or 'nan', not {empty!r}")
-    if maps.ndim != 3 or torch.isnan(maps).any():
-        raise ValueError(f"maps must be (N, H, W) without NaN, not {tuple(maps.shape)}")
+    check_maps(maps)
     mass = maps.abs().flatten(1).double().sort(1, descending=True).values.cumsum(1)
     total = mass[:, -1:]
-    if empty == "raise" and (total == 0).any():
-        raise ValueError(f"the map of image {int((total[:, 0] == 0).nonzero()[0])} has no mass")
+    check_present(total[:, 0] > 0, empty, "mass")
     # a constant map's k pixels hold k / n of its mass but for the rounding of the sum
     pixels = (mass < share * total * (1 - 1e-12)).sum(1) + 1
     return torch.where(total[:, 0] > 0, pixels / mass.shape[1], torch.nan).to(maps.dtype)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lib import copies
 from lib.copies.baselines import blurred, gaussian_blur
+from lib.evaluation.maps import check_maps
 from lib.evaluation.transfer import PERTURBATIONS, null_images
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
@@ -29,8 +30,7 @@ def threshold_boxes(
     The box shrinks as alpha grows; alpha = 0, and a constant map, give the whole image. Maps are
     not changed. Raises ``ValueError`` for NaN and for an alpha outside [0, 1].
     """
-    if maps.ndim != 3 or not torch.isfinite(maps).all():
-        raise ValueError(f"maps must be finite (N, H, W), not {tuple(maps.shape)} or with NaN")
+    check_maps(maps)
     if not len(alphas) or not all(0 <= alpha <= 1 for alpha in alphas):
         raise ValueError(f"alphas must lie in [0, 1], not {list(alphas)}")
     low, high = maps.amin((1, 2)), maps.amax((1, 2))
@@ -60,27 +60,20 @@ def box_scores(
     batch_size: int | None = None,
 ) -> Float[Tensor, "n k"]:
     """The target's probability with each box of each image blurred (see ``blurred``)."""
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "blurred boxes")
+    pixels = engine.pixels
     if boxes.ndim != 3 or boxes.shape[::2] != (len(pixels), 4):
         raise ValueError(f"boxes must be ({len(pixels)}, k, 4), not {tuple(boxes.shape)}")
     replacement = blurred(pixels)
 
-    def with_box_blurred(image: Tensor, draw: Tensor) -> Tensor:
-        copied = pixels[image]
-        for copy, i, k in zip(copied, image.tolist(), draw.tolist(), strict=True):
+    def with_box_blurred(row: Tensor, draw: Tensor) -> Tensor:
+        copied = pixels[row]
+        for copy, i, k in zip(copied, row.tolist(), draw.tolist(), strict=True):
             x0, y0, x1, y1 = boxes[i, k].tolist()
             copy[:, y0:y1, x0:x1] = replacement[i, :, y0:y1, x0:x1]
         return copied
 
-    answers = copies.run(
-        pixels,
-        boxes.shape[1],
-        with_box_blurred,
-        copies.target_scores(classifier, classes, "probability"),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label="blurred boxes",
-    )
-    return copies.table(answers, len(pixels), boxes.shape[1])
+    return engine.scores(with_box_blurred, boxes.shape[1], "probability")
 
 
 def smallest_boxes(
@@ -103,8 +96,7 @@ def smallest_boxes(
     """
     if not len(levels) or not all(0 < level <= 1 for level in levels):
         raise ValueError(f"levels must lie in (0, 1], not {list(levels)}")
-    if maps.shape != (len(images), *images.shape[2:]):
-        raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
+    check_maps(maps, images)
     boxes = threshold_boxes(maps, alphas)
     height, width = maps.shape[1:]
     ends = torch.tensor([[0, 0, 0, 0], [0, 0, width, height]]).expand(len(maps), 2, 4)
@@ -185,9 +177,9 @@ def thresholded_deletion(
     the score of the fully perturbed image (the paper's footnote). NaN where a denominator is not
     positive: drop and count these.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    if masks.shape != (len(images), *images.shape[2:]) or not torch.isfinite(masks).all():
-        raise ValueError(f"masks {tuple(masks.shape)} must be finite and fit the images")
+    engine = copies.Engine(classifier, images, targets, batch_size, "thresholded deletion")
+    pixels = engine.pixels
+    check_maps(masks, images)
     if not perturbations:
         raise ValueError(f"perturbations must be some of: {', '.join(PERTURBATIONS)}")
     masks = masks.to(pixels)
@@ -197,9 +189,9 @@ def thresholded_deletion(
     # perturbed image and one copy per threshold
     cuts = [2.0, *thresholds]
 
-    def altered(image: Tensor, draw: Tensor) -> Tensor:
+    def altered(row: Tensor, draw: Tensor) -> Tensor:
         chosen = []
-        for i, k in zip(image.tolist(), draw.tolist(), strict=True):
+        for i, k in zip(row.tolist(), draw.tolist(), strict=True):
             if k < 2:
                 keep, fill = (torch.ones_like(masks[i]) if k == 0 else masks[i]), fills["blur"][i]
             else:
@@ -209,15 +201,7 @@ def thresholded_deletion(
         return torch.stack(chosen)
 
     count = 2 + len(perturbations) * len(cuts)
-    answers = copies.run(
-        pixels,
-        count,
-        altered,
-        copies.target_scores(classifier, classes, "probability"),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label="thresholded deletion",
-    )
-    scores = copies.table(answers, len(pixels), count).double().numpy()
+    scores = engine.scores(altered, count, "probability").double().numpy()
     rows = []
     for i, score in enumerate(scores):
         intact, learned = score[:2]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from lib.core import draws
+from lib.evaluation.maps import check_maps
 
 
 def detection_accuracy(
@@ -35,10 +36,8 @@ def detection_accuracy(
 
     Raises ``ValueError`` for maps that do not pair up, fewer images than folds, and NaN.
     """
-    if clean.shape != adversarial.shape or clean.ndim != 3:
-        raise ValueError(
-            f"maps must be pairs (N, H, W), not {tuple(clean.shape)}, {tuple(adversarial.shape)}"
-        )
+    if clean.shape != adversarial.shape:
+        raise ValueError(f"maps {tuple(clean.shape)}, {tuple(adversarial.shape)} must be pairs")
     if folds < 2 or len(clean) < folds:
         raise ValueError(f"{len(clean)} images cannot be split into {folds} folds of images")
     count = len(clean)
@@ -94,8 +93,7 @@ def shapes_of_area(
 
 
 def _features(maps: Tensor, cells: int) -> np.ndarray:
-    if not torch.isfinite(maps).all():
-        raise ValueError("maps hold NaN or infinite values")
+    check_maps(maps)
     pooled = adaptive_avg_pool2d(maps[:, None].double(), (cells, cells)).flatten(1)
     mass = pooled.abs().sum(1, keepdim=True)
     return torch.where(mass > 0, pooled / mass, 0.0).numpy()

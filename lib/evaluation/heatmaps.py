@@ -7,29 +7,16 @@ positive part.
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.attribution import METHODS
-from lib.attribution.meaningful_perturbation import DATASET_MEAN
+from lib.evaluation.maps import heat
 
 # Windows of 35 x 35 pixels filled with ImageNet's mean color, of an image of 224 x 224
 PAPER_OPTIONS: dict[str, dict] = {
-    "occlusion": {
-        "window": 35,
-        "stride": 8,
-        "baseline": torch.tensor(DATASET_MEAN).view(1, 3, 1, 1),
-        "score": "probability",
-    }
+    "occlusion": {"window": 35, "stride": 8, "baseline": "imagenet", "score": "probability"}
 }
-
-
-def heatmap(attribution: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
-    """``max_c |A_c|`` of a map with color channels, ``max(A, 0)`` of a map with one."""
-    if attribution.shape[1] > 1:
-        return attribution.abs().amax(1)
-    return attribution[:, 0].clamp(min=0)
 
 
 def check_methods(names: Sequence[str]) -> None:
@@ -53,22 +40,8 @@ def heatmaps(
     """
     options = options or {}
     check_methods([*methods, *options])
+    chosen = {name: {**PAPER_OPTIONS.get(name, {}), **options.get(name, {})} for name in methods}
     return {
-        name: heatmap(
-            METHODS[name](
-                classifier,
-                images,
-                targets,
-                **{**_paper(name, images), **options.get(name, {})},
-            )
-        )
-        for name in methods
+        name: heat(METHODS[name](classifier, images, targets, **own))
+        for name, own in chosen.items()
     }
-
-
-def _paper(name: str, images: Tensor) -> dict:
-    options = dict(PAPER_OPTIONS.get(name, {}))
-    if "baseline" in options:
-        three = images.shape[1] == 3
-        options["baseline"] = options["baseline"].to(images) if three else "mean"
-    return options

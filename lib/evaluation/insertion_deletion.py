@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
+from lib.copies.baselines import gaussian_blur
 from lib.copies.fills import constant_fill
 from lib.evaluation.removal import areas, removal_curves
 
 STEPS = 28  # of the authors' evaluation: 8 rows of 224 pixels each
-BLUR_SIZE, BLUR_SIGMA = 11, 5.0  # pixels
+BLUR_RADIUS, BLUR_SIGMA = 5, 5.0  # pixels
 
 
 def insertion_deletion_curves(
@@ -51,27 +51,10 @@ def insertion_deletion_curves(
     def color(batch: Tensor) -> Tensor:
         return origin.to(batch).expand_as(batch)
 
-    options = {"seed": seed, "batch_size": batch_size}
-    deletion = removal_curves(
-        classifier,
-        images,
-        targets,
-        maps,
-        order="morf",
-        fractions=shares,
-        fill=constant_fill(color),
-        **options,
-    )
-    insertion = removal_curves(
-        classifier,
-        images,
-        targets,
-        maps,
-        order="lerf",
-        fractions=shares[::-1],
-        fill=constant_fill(lambda batch: blur(batch, color(batch))),
-        **options,
-    )
+    given, options = (classifier, images, targets, maps), {"seed": seed, "batch_size": batch_size}
+    hide, fade = constant_fill(color), constant_fill(lambda batch: blur(batch, color(batch)))
+    deletion = removal_curves(*given, order="morf", fractions=shares, fill=hide, **options)
+    insertion = removal_curves(*given, order="lerf", fractions=shares[::-1], fill=fade, **options)
     insertion["fraction"] = 1 - insertion["fraction"]
     curves = pd.concat([deletion.assign(curve="deletion"), insertion.assign(curve="insertion")])
     return curves.reset_index(drop=True)
@@ -90,12 +73,5 @@ def blur(
     images: Float[Tensor, "n c h w"], around: Float[Tensor, "n c h w"] | float = 0.0
 ) -> Float[Tensor, "n c h w"]:
     """The authors' blur: an 11 x 11 Gaussian of sigma 5, the image continued by ``around``."""
-    offsets = torch.arange(BLUR_SIZE).to(images) - BLUR_SIZE // 2
-    kernel = torch.exp(-0.5 * (offsets / BLUR_SIGMA).square())
-    kernel /= kernel.sum()
-    n, c, h, w = images.shape
-    planes = (images - around).reshape(n * c, 1, h, w)
-    planes = pad(planes, [BLUR_SIZE // 2] * 4)
-    planes = conv2d(planes, kernel.view(1, 1, 1, -1))
-    planes = conv2d(planes, kernel.view(1, 1, -1, 1))
-    return planes.view(n, c, h, w) + around
+    away = images - around
+    return gaussian_blur(away, BLUR_SIGMA, radius=BLUR_RADIUS, border="constant") + around

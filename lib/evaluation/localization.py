@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from lib.evaluation.maps import check_maps, check_present, first
+
 MASSES = ("absolute", "positive")
 TOLERANCE = 15.0  # pixels in an image of 224 x 224
 
@@ -38,7 +40,7 @@ def energy_in_box(
     inside = _check(maps, inside)
     values = (maps.abs() if mass == "absolute" else maps.clamp(min=0)).double()
     total = values.sum((1, 2))
-    _check_mass(total > 0, empty, f"{mass} mass")
+    check_present(total > 0, empty, f"{mass} mass")
     return ((values * inside).sum((1, 2)) / total).to(maps.dtype)  # 0 / 0 is NaN
 
 
@@ -61,7 +63,7 @@ def pointing_game(
     """
     near = within(_check(maps, inside), tolerance)
     nonzero = (maps != 0).flatten(1).any(1)
-    _check_mass(nonzero, empty, "value other than zero")
+    check_present(nonzero, empty, "value other than zero")
     peaks = maps == maps.amax((1, 2), keepdim=True)
     hits = (peaks & near).sum((1, 2)) / peaks.sum((1, 2))
     return torch.where(nonzero, hits.to(maps.dtype), torch.nan)
@@ -77,13 +79,12 @@ def within(inside: Bool[Tensor, "n h w"], tolerance: float) -> Bool[Tensor, "n h
 
 
 def _check(maps: Tensor, inside: Tensor) -> Tensor:
-    if maps.ndim != 3 or maps.shape != inside.shape:
+    check_maps(maps)
+    if maps.shape != inside.shape:
         raise ValueError(
-            f"maps (N, H, W) and inside must have one shape, not {tuple(maps.shape)} and "
+            f"maps and inside must have one shape, not {tuple(maps.shape)} and "
             f"{tuple(inside.shape)}"
         )
-    if torch.isnan(maps).any():
-        raise ValueError(f"NaN in the map of image {_first(torch.isnan(maps).flatten(1).any(1))}")
     _check_objects(inside)
     return inside.to(maps.device)
 
@@ -93,15 +94,4 @@ def _check_objects(inside: Tensor) -> None:
         raise ValueError(f"inside must be Boolean, not {inside.dtype}")
     present = inside.flatten(1).any(1)
     if not present.all():
-        raise ValueError(f"image {_first(~present)} has no object: leave it out")
-
-
-def _check_mass(present: Tensor, empty: str, what: str) -> None:
-    if empty not in ("raise", "nan"):
-        raise ValueError(f"empty must be 'raise' or 'nan', not {empty!r}")
-    if empty == "raise" and not present.all():
-        raise ValueError(f"the map of image {_first(~present)} has no {what}")
-
-
-def _first(flags: Tensor) -> int:
-    return int(flags.nonzero()[0])
+        raise ValueError(f"image {first(~present)} has no object: leave it out")

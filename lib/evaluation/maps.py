@@ -1,6 +1,7 @@
-"""From an attribution to one number per pixel."""
+"""From an attribution to one number per pixel, and what such a map must be to be measured."""
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -17,4 +18,35 @@ def magnitude(attribution: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
     return attribution.abs().sum(1)
 
 
-REDUCTIONS = {"signed": signed, "magnitude": magnitude}
+def heat(attribution: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+    """``max_c |A_c|`` of a map with color channels, ``max(A, 0)`` of a map with one.
+
+    The rule of the comparison in Fong, Vedaldi 2017 (the authors' program).
+    """
+    if attribution.shape[1] > 1:
+        return attribution.abs().amax(1)
+    return attribution[:, 0].clamp(min=0)
+
+
+def check_maps(maps: Tensor, images: Tensor | None = None) -> None:
+    """``ValueError`` unless ``maps`` are finite, ``(N, H, W)``, and fit the images, if given."""
+    if images is not None and maps.shape != (len(images), *images.shape[2:]):
+        raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
+    if maps.ndim != 3:
+        raise ValueError(f"maps must be (N, H, W), not {tuple(maps.shape)}")
+    finite = torch.isfinite(maps).flatten(1).all(1)
+    if not finite.all():
+        raise ValueError(f"the map of image {first(~finite)} holds NaN or infinity")
+
+
+def check_present(present: Bool[Tensor, " n"], empty: str, what: str) -> None:
+    """``ValueError`` for a map without ``what``, unless ``empty`` is ``"nan"``: a missing value."""
+    if empty not in ("raise", "nan"):
+        raise ValueError(f"empty must be 'raise' or 'nan', not {empty!r}")
+    if empty == "raise" and not present.all():
+        raise ValueError(f"the map of image {first(~present)} has no {what}")
+
+
+def first(flags: Bool[Tensor, " n"]) -> int:
+    """The first image that is flagged."""
+    return int(flags.nonzero()[0])

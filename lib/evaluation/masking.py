@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
 from lib import copies
+from lib.copies.baselines import gaussian_blur
 from lib.core import draws
+from lib.evaluation.maps import check_maps
 from lib.evaluation.removal import areas, removal_order
 
 FRACTIONS = tuple(float(p) for p in np.geomspace(0.01, 1, 16))
@@ -61,9 +62,9 @@ def masking_curves(
     Raises ``ValueError`` for maps that do not fit or hold NaN, an unknown kind or blur, fractions
     outside [0, 1], and images too small for the blur.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    if maps.shape != (len(images), *images.shape[2:]):
-        raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
+    engine = copies.Engine(classifier, images, targets, batch_size, "masking metrics")
+    pixels = engine.pixels
+    check_maps(maps, images)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(f"kinds {list(kinds)} must be some of: {', '.join(KINDS)}")
@@ -74,31 +75,15 @@ def masking_curves(
     ranked = {kind: _ranked(kind, maps, keys, seed) for kind in kinds}
     settings = [(kind, float(fraction)) for kind in kinds for fraction in fractions]
 
-    def masked(image: Tensor, draw: Tensor) -> Tensor:
-        shown = torch.stack(
-            [
-                _shown(
-                    settings[k][0], *(part[i] for part in ranked[settings[k][0]]), settings[k][1]
-                )
-                for i, k in zip(image.tolist(), draw.tolist(), strict=True)
-            ]
-        )
-        return torch.where(shown[:, None].to(pixels.device), pixels[image], hidden[image])
+    def masked(row: Tensor, draw: Tensor) -> Tensor:
+        shown = []
+        for i, k in zip(row.tolist(), draw.tolist(), strict=True):
+            kind, fraction = settings[k]
+            shown.append(_shown(kind, *(part[i] for part in ranked[kind]), fraction))
+        keep = torch.stack(shown)[:, None].to(pixels.device)
+        return torch.where(keep, pixels[row], hidden[row])
 
-    def two_scores(batch: Tensor, image: Tensor) -> Tensor:
-        logits = classifier.scores(batch)
-        first = (logits.argmax(1) == classes[image]).to(logits)
-        return torch.stack([copies.of_targets(logits, classes[image]), first], 1)
-
-    answers = copies.run(
-        pixels,
-        len(settings),
-        masked,
-        two_scores,
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label="masking metrics",
-    )
-    scores = copies.table(answers, len(pixels), len(settings)).numpy().astype(float)
+    scores = engine.scores(masked, len(settings), ("logit", "accuracy"))
     area = maps[0].numel()
     counts = [
         [min(math.floor(p * area), int(ranked[kind][1][i])) for kind, p in settings]
@@ -109,7 +94,7 @@ def masking_curves(
         columns=["image", "kind", "fraction"],
     )
     frame["shown"] = np.ravel(counts)
-    frame[["logit", "accuracy"]] = scores.reshape(-1, 2)
+    frame[["logit", "accuracy"]] = scores.double().flatten(0, 1).numpy()
     return frame
 
 
@@ -160,13 +145,7 @@ def blurred_copy(
             f"{radius} pixels, as the {size} x {size} blur needs"
         )
     sigma = BLUR_SIGMA * (math.sqrt(2) if blur == "coded" else 1)
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel /= kernel.sum()
-    n, c, h, w = images.shape
-    planes = pad(images.reshape(n * c, 1, h, w), [radius] * 4, mode="reflect")
-    planes = conv2d(conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return planes.view(n, c, h, w)
+    return gaussian_blur(images, sigma, radius=radius, border="reflect")
 
 
 def _ranked(

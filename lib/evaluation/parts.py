@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lib.data.files import dimensions
 from lib.data.images import Images
+from lib.evaluation.maps import check_maps
 
 PARTS = ("eye", "foot")
 COLUMNS = ("file", "part", "x", "y")
@@ -41,8 +42,7 @@ def part_windows(
     """
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be an odd number of pixels, not {window}")
-    if maps.ndim != 3:
-        raise ValueError(f"maps must be (N, H, W), not {tuple(maps.shape)}")
+    check_maps(maps)
     if len(points) != len(maps):
         raise ValueError(f"{len(points)} lists of points for {len(maps)} maps")
     for part in parts:

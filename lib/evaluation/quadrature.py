@@ -70,35 +70,28 @@ def convergence(
     $|\sum_i A_m - (S(x)-S(x'))| / |S(x)-S(x')|$. Costs ``intervals + 1`` gradients per image. Step
     counts that are not on the grid for a rule are left out (see :func:`on_grid`).
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(classifier, images, targets, batch_size, "quadrature")
+    pixels = engine.pixels
     rules = on_grid(steps, intervals)
     weights = np.stack([*rules.values(), grid_weights(reference, intervals, intervals)], 1)
     weights = torch.as_tensor(weights, dtype=pixels.dtype)
     start = resolve_baseline(baseline, images.detach()).to(pixels)
     path = pixels - start
 
-    def point_on_path(image: Tensor, draw: Tensor) -> Tensor:
+    def point_on_path(row: Tensor, draw: Tensor) -> Tensor:
         alpha = (draw.to(pixels) / intervals).view(-1, 1, 1, 1)
-        return start[image] + alpha * path[image]
+        return start[row] + alpha * path[row]
 
-    size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     sums = torch.zeros(len(pixels), weights.shape[1], *pixels.shape[1:]).to(pixels)
-    for batch in copies.run(
-        pixels,
-        intervals + 1,
-        point_on_path,
-        copies.gradients(classifier, classes),
-        batch_size=size,
-        label="quadrature",
-    ):
-        for i in batch.image.unique().tolist():
-            rows = batch.image == i
+    for batch in engine.run(point_on_path, intervals + 1, engine.gradient):
+        for i in batch.row.unique().tolist():
+            rows = batch.row == i
             weight = weights[batch.draw[rows]].to(pixels)
             used = weight.any(0)  # coarse rules have no node in most micro-batches
             part = weight[:, used].T @ batch.values[rows.to(pixels.device)].flatten(1)
             sums[i, used.nonzero().flatten()] += part.view(-1, *pixels.shape[1:])
     attributions = path[:, None] * sums
-    rise = _rise(classifier, pixels, start, classes)
+    rise = _rise(classifier, pixels, start, engine.targets)
     exact = attributions[:, -1:]
     difference = (attributions - exact).abs().mean((2, 3, 4)) / exact.abs().mean((2, 3, 4))
     gap = (attributions.sum((2, 3, 4)) - rise[:, None]).abs() / rise.abs()[:, None]
@@ -111,14 +104,10 @@ def convergence(
 
 
 def _rise(classifier, pixels: Tensor, start: Tensor, classes: Tensor) -> Tensor:
+    pairs = zip(pixels.split(1), start.split(1), strict=True)
     with torch.no_grad():
-        both = torch.cat(
-            [
-                classifier(pixels[i : i + 1]) - classifier(start[i : i + 1])
-                for i in range(len(pixels))
-            ]
-        )
-    return copies.of_targets(both, classes)
+        gains = torch.cat([classifier(end) - classifier(begin) for end, begin in pairs])
+    return copies.of_targets(gains, classes)
 
 
 def slope(frame: pd.DataFrame, metric: str, *, least: int = 1, most: int | None = None) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from lib import copies
 from lib.copies.fills import FILLS, Fill
 from lib.core import draws
+from lib.evaluation.maps import check_maps
 
 ORDERS = ("morf", "lerf")
 SCORES = ("probability", "logit", "accuracy")
@@ -94,39 +95,27 @@ def removal_curves(
     if isinstance(maps, Mapping):
         options = {"order": order, "fill": fill, "seed": seed, "batch_size": batch_size}
         return _curves_by_method(classifier, images, targets, maps, fractions, options)
-    pixels, classes = copies.check_inputs(classifier, images, targets)
-    if maps.shape != (len(images), *images.shape[2:]):
-        raise ValueError(f"maps {tuple(maps.shape)} do not fit the images {tuple(images.shape)}")
+    label = f"removal ({order}, {fill if isinstance(fill, str) else 'own fill'})"
+    engine = copies.Engine(classifier, images, targets, batch_size, label)
+    pixels = engine.pixels
+    check_maps(maps, images)
     keys = draws.image_keys(images)
     ranks = removal_order(maps, order, keys, seed).view(maps.shape).to(pixels.device)
     counts = removal_counts(fractions, maps[0].numel())
     replace = _fill(fill)
 
-    def with_pixels_removed(image: Tensor, draw: Tensor) -> Tensor:
+    def with_pixels_removed(row: Tensor, draw: Tensor) -> Tensor:
         count = torch.tensor([counts[k] for k in draw.tolist()], device=pixels.device)
-        removed = ranks[image] < count.view(-1, 1, 1)
-        pairs = zip(image.tolist(), draw.tolist(), strict=True)
-        return replace(pixels[image], removed, [(seed, keys[i], counts[k]) for i, k in pairs])
+        removed = ranks[row] < count.view(-1, 1, 1)
+        pairs = zip(row.tolist(), draw.tolist(), strict=True)
+        return replace(pixels[row], removed, [(seed, keys[i], counts[k]) for i, k in pairs])
 
-    def three_scores(batch: Tensor, image: Tensor) -> Tensor:
-        logits = classifier.scores(batch)
-        target = classes[image]
-        probability, logit = (copies.of_targets(s, target) for s in (logits.softmax(1), logits))
-        return torch.stack([probability, logit, (logits.argmax(1) == target).to(logits)], 1)
-
-    answers = copies.run(
-        pixels,
-        len(counts),
-        with_pixels_removed,
-        three_scores,
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label=f"removal ({order}, {fill if isinstance(fill, str) else 'own fill'})",
-    )
-    scores = copies.table(answers, len(pixels), len(counts)).numpy().astype(float)
+    scores = engine.scores(with_pixels_removed, len(counts), SCORES)
     index = pd.MultiIndex.from_product(
         [range(len(images)), [float(f) for f in fractions]], names=["image", "fraction"]
     )
-    return pd.DataFrame(scores.reshape(-1, 3), index, list(SCORES)).reset_index()
+    values = scores.double().flatten(0, 1).numpy()
+    return pd.DataFrame(values, index, list(SCORES)).reset_index()
 
 
 def _curves_by_method(

@@ -1,8 +1,9 @@
 r"""How grainy is a map? Its total variation (Rudin, Osher, Fatemi 1992), free of scale."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from lib.evaluation.maps import check_maps, check_present
 
 
 def total_variation(maps: Float[Tensor, "n h w"], *, empty: str = "raise") -> Float[Tensor, " n"]:
@@ -15,15 +16,9 @@ def total_variation(maps: Float[Tensor, "n h w"], *, empty: str = "raise") -> Fl
 
     Raises ``ValueError`` for NaN and, unless ``empty`` is ``"nan"``, for a map of zeros.
     """
-    if maps.ndim != 3:
-        raise ValueError(f"maps must be (N, H, W), not {tuple(maps.shape)}")
-    if empty not in ("raise", "nan"):
-        raise ValueError(f"empty must be 'raise' or 'nan', not {empty!r}")
+    check_maps(maps)
     m = maps.double()
-    if torch.isnan(m).any():
-        raise ValueError("a map holds NaN")
     size = m.abs().sum((1, 2))
-    if empty == "raise" and not (size > 0).all():
-        raise ValueError(f"the map of image {int((size == 0).nonzero()[0])} is zero everywhere")
+    check_present(size > 0, empty, "value other than zero")
     down, across = m.diff(dim=1).abs().sum((1, 2)), m.diff(dim=2).abs().sum((1, 2))
     return ((down + across) / (2 * size)).to(maps.dtype)

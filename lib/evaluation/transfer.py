@@ -5,8 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import copies
-from lib.attribution.meaningful_perturbation import DATASET_MEAN
-from lib.copies.baselines import blurred, mean_color, resolve_baseline
+from lib.copies.baselines import blurred, imagenet_mean
 from lib.core import draws
 from lib.data.images import Images
 
@@ -21,9 +20,7 @@ def null_images(
     if perturbation == "blur":
         return blurred(images)
     if perturbation == "constant":
-        if images.shape[1] != 3:
-            return mean_color(images)
-        return resolve_baseline(torch.tensor(DATASET_MEAN).view(1, 3, 1, 1).to(images), images)
+        return imagenet_mean(images)
     if perturbation == "noise":
         keys = [(key,) for key in draws.image_keys(images)]
         return draws.uniform(seed, keys, images.shape[1:]).to(images)
@@ -45,25 +42,20 @@ def scores_under(
     $p_0$ is the score of the image, $p_b$ that of the fully perturbed one; cut to [0, 1], NaN where
     the perturbation does not lower the score.
     """
-    pixels, classes = copies.check_inputs(classifier, images, targets)
+    engine = copies.Engine(
+        classifier, images, targets, batch_size, "masks under another perturbation"
+    )
+    pixels = engine.pixels
     if masks.shape != (len(images), 1, *images.shape[2:]):
         raise ValueError(f"masks {tuple(masks.shape)} do not fit the images {tuple(images.shape)}")
     null = null_images(pixels, perturbation, seed=seed)
     weights = torch.stack([torch.ones_like(masks), torch.zeros_like(masks), masks], 1).to(pixels)
 
-    def under_mask(image: Tensor, draw: Tensor) -> Tensor:
-        kept = weights[image, draw]
-        return kept * pixels[image] + (1 - kept) * null[image]
+    def under_mask(row: Tensor, draw: Tensor) -> Tensor:
+        kept = weights[row, draw]
+        return kept * pixels[row] + (1 - kept) * null[row]
 
-    answers = copies.run(
-        pixels,
-        3,
-        under_mask,
-        copies.target_scores(classifier, classes, "probability"),
-        batch_size=copies.batch_size_for(classifier, pixels, "scores", batch_size),
-        label="masks under another perturbation",
-    )
-    intact, gone, left = copies.table(answers, len(pixels), 3).unbind(1)
+    intact, gone, left = engine.scores(under_mask, 3, "probability").unbind(1)
     remaining = ((left - gone) / (intact - gone)).clamp(0, 1)
     return torch.where(intact > gone, remaining, torch.nan)
 
@@ -74,7 +66,7 @@ def correctly_classified(classifier, photos: Images, chunk: int = 64) -> Images:
     Raises ``ValueError`` when none is left.
     """
     right = [
-        classifier.scores(pixels.to(classifier.device)).argmax(1).cpu() == batch.targets
+        classifier.scores(pixels).argmax(1).cpu() == batch.targets
         for batch, pixels in photos.batches(chunk)
     ]
     kept = photos.subset(torch.cat(right))

@@ -16,6 +16,7 @@ from scipy.ndimage import find_objects, label
 from torch import Tensor
 
 from lib.core import draws
+from lib.evaluation.maps import check_maps
 
 THRESHOLD = 0.2  # of the maximum; Grad-CAM's paper uses 0.15
 _NEIGHBORS = np.ones((3, 3))  # pixels that touch at a corner belong together
@@ -30,8 +31,7 @@ def boxes_from_maps(
     first in reading order counts. Raises ``ValueError`` for NaN, infinity and a threshold outside
     [0, 1).
     """
-    if maps.ndim != 3 or not torch.isfinite(maps).all():
-        raise ValueError(f"maps must be (N, H, W) without NaN or infinity, not {tuple(maps.shape)}")
+    check_maps(maps)
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must lie in [0, 1), not {threshold}")
     boxes = torch.full((len(maps), 4), torch.nan)
@@ -82,12 +82,12 @@ def scattered(
     width: int,
     *,
     keys: Sequence[int],
-    copies: int = 100,
+    count: int = 100,
     seed: int = 0,
-) -> Float[Tensor, "copies n 4"]:
-    """The same boxes at uniformly random places within the image, drawn per (seed, key, copy)."""
-    pairs = [(key, copy) for copy in range(copies) for key in keys]
-    place = draws.uniform(seed, pairs, (2,)).view(copies, len(boxes), 2)
+) -> Float[Tensor, "count n 4"]:
+    """The same boxes at uniformly random places within the image, drawn per (seed, key, place)."""
+    pairs = [(key, number) for number in range(count) for key in keys]
+    place = draws.uniform(seed, pairs, (2,)).view(count, len(boxes), 2)
     side = boxes[:, 2:] - boxes[:, :2]
     corner = place * (torch.tensor([width, height]) - side)
     return torch.cat([corner, corner + side], 2)

@@ -32,6 +32,7 @@ from lib.influence.solvers import (
     check_damping,
     conjugate_gradients,
     lissa,
+    residual,
 )
 
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -190,9 +191,8 @@ def predicted_change(influence: Float[Tensor, "t n"]) -> Float[Tensor, "t n"]:
 
 def _exact(influence: Influence, vector: Tensor) -> Solution:
     s = influence.factorization.solve(vector)
-    product = influence.objective.hessian_product(influence.theta)(s)
-    residual = float((product + influence.damping * s - vector).norm() / vector.norm())
-    return Solution(s, residual, 0)
+    product = influence.objective.hessian_product(influence.theta)
+    return Solution(s, residual(product, s, vector, influence.damping), 0)
 
 
 def _cg(influence: Influence, vector: Tensor, **options) -> Solution:

@@ -113,8 +113,7 @@ def conjugate_gradients(
         square, last = float(rest @ rest), square
         direction = rest + square / last * direction
         done += 1
-    residual = _residual(product, s, vector, damping)
-    return Solution(s, residual, done * examples)
+    return Solution(s, residual(product, s, vector, damping), done * examples)
 
 
 def lissa(
@@ -153,8 +152,7 @@ def lissa(
                     "has to exceed the largest eigenvalue of a sample's Hessian) or add damping"
                 )
         total += h / (scale * repeats)
-    residual = _residual(product, total, vector, damping)
-    return Solution(total, residual, repeats * depth * batch)
+    return Solution(total, residual(product, total, vector, damping), repeats * depth * batch)
 
 
 def check_damping(damping: float) -> None:
@@ -162,6 +160,7 @@ def check_damping(damping: float) -> None:
         raise ValueError(f"damping must be finite and not negative, is {damping}")
 
 
-def _residual(product: Product, s: Tensor, vector: Tensor, damping: float) -> float:
+def residual(product: Product, s: Tensor, vector: Tensor, damping: float) -> float:
+    r"""$|(H+\delta I)s-v|/|v|$."""
     size = float(vector.norm())
     return float((product(s) + damping * s - vector).norm()) / size if size != 0 else 0.0

@@ -23,9 +23,10 @@ class Classifier(nn.Module):
     """``classifier(images) -> logits``: images ``(N, 3, H, W)`` RGB in [0, 1], logits ``(N, K)``.
 
     In evaluation mode, its parameters frozen, its normalization inside: ``network((x - mean) /
-    std)``. ``network`` is in the normal form of :mod:`lib.networks.normal_form` where torch.fx can
-    trace it (``is_graph``), else as given. ``categories`` names the K classes, ``input_size`` is
-    the side in pixels that the network was trained on, ``sha256`` the hash of its weights.
+    std)``. Images are moved to its device. ``network`` is in the normal form of
+    :mod:`lib.networks.normal_form` where torch.fx can trace it (``is_graph``), else as given.
+    ``categories`` names the K classes, ``input_size`` is the side in pixels that the network was
+    trained on, ``sha256`` the hash of its weights.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Classifier(nn.Module):
 
     def normalize(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """What the network itself receives: ``(images - mean) / std``, channels last."""
-        pixels = (images.contiguous() - self.mean) / self.std  # in planes: three times as fast
+        images = images.to(self.device).contiguous()  # in planes: three times as fast
+        pixels = (images - self.mean) / self.std
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
@@ -87,7 +89,7 @@ class Classifier(nn.Module):
         state = (self.device, self.dtype, sum(p._version for p in self.parameters()))
         if shape not in self._sessions or self._sessions[shape][0] != state:
             self._sessions[shape] = state, compile_scores(self, shape)
-        return self._sessions[shape][1](images)
+        return self._sessions[shape][1](images.to(self.device))
 
     def __getstate__(self) -> dict:
         return {**super().__getstate__(), "_sessions": {}}  # a copy's weights may be altered
@@ -124,7 +126,7 @@ def load_classifier(
     weights = str(weights) if weights is not None else None
     if name == EMBEDDED:
         return _load_embedded(weights, device, seed)
-    models = runtime.torchvision.models
+    models = runtime.torchvision().models
     if name not in models.list_models(module=models):
         known = ", ".join([EMBEDDED, "resnet18", "vgg16", "densenet121"])
         raise ValueError(
@@ -157,7 +159,7 @@ def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
 
 
 def _load_torchvision(name: str, weights: str | None, device: str, seed: int) -> Classifier:
-    models = runtime.torchvision.models
+    models = runtime.torchvision().models
     published = models.get_model_weights(name)
     chosen = published.DEFAULT
     state = None

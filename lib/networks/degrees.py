@@ -94,7 +94,7 @@ def read_degrees(network: fx.GraphModule) -> Reading:
             shifts.add(layer_name(node))
             if _adds_zero(network, node, constant):
                 return
-        breaks.append(Break(layer_name(node), _type(network, node), kind, reason))
+        breaks.append(Break(layer_name(node), layer_type(network, node), kind, reason))
 
     for node in network.graph.nodes:
         inputs = known(node) if node.op not in ("placeholder", "get_attr") else []
@@ -236,7 +236,8 @@ def _any(values: Tensor | None) -> bool:
     return isinstance(values, Tensor) and bool((values != 0).any())
 
 
-def _type(network: fx.GraphModule, node: fx.Node) -> str:
+def layer_type(network: fx.GraphModule, node: fx.Node) -> str:
+    """The module's class, else the name of the function or method."""
     if node.op == "call_module":
         return type(network.get_submodule(node.target)).__name__
     return str(getattr(node.target, "__name__", node.target))

@@ -15,7 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from lib.networks.classifier import Classifier
-from lib.networks.degrees import Break, NotHomogeneous, drop_shift, layer_name, read_degrees
+from lib.networks.degrees import (
+    Break,
+    NotHomogeneous,
+    drop_shift,
+    layer_name,
+    layer_type,
+    read_degrees,
+)
 from lib.networks.normal_form import normal_form
 
 ALPHAS = (0.1, 0.5, 2.0, 10.0)
@@ -131,13 +138,12 @@ def homogeneity(
         raise ValueError(f"alphas must be positive scales other than 1, not {list(alphas)}")
     if not classifier.is_graph:
         raise ValueError(f"{classifier.name} cannot be traced: it has no layers to measure")
-    pixels = images.to(classifier.device)
-    start = classifier.normalize(pixels)
+    start = classifier.normalize(images)
     alone = _Alone(classifier.network, alphas)
     logits = alone.run(start)
     base = _outputs(classifier.network, start)
     scaled = [_outputs(classifier.network, alpha * start) for alpha in alphas]
-    first = _fit(start, [classifier.normalize(alpha * pixels) for alpha in alphas], alphas)
+    first = _fit(start, [classifier.normalize(alpha * images) for alpha in alphas], alphas)
     rows = [("normalization", "normalization", *first, *first)]
     for node, kind, measured in alone.rows:
         so_far = _fit(base[node], [values[node] for values in scaled], alphas)
@@ -164,8 +170,7 @@ class _Alone(fx.Interpreter):
         answers = [self._with_scaled(node, set(moving), a) for a in self.alphas] if measure else []
         value = super().run_node(node)
         if measure and _is_float(value):
-            module = self.module.get_submodule(node.target) if node.op == "call_module" else None
-            kind = type(module).__name__ if module is not None else _call_name(node)
+            kind = layer_type(self.module, node)
             self.rows.append((node, kind, _fit(value, answers, self.alphas)))
         return value
 
@@ -238,10 +243,6 @@ def _replace_activations(graph: fx.GraphModule) -> None:
     for name, module in list(graph.named_modules()):
         if isinstance(module, _TO_RELU):
             graph.set_submodule(name, nn.ReLU())
-
-
-def _call_name(node: fx.Node) -> str:
-    return str(getattr(node.target, "__name__", node.target))
 
 
 def _is_float(value) -> bool:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, fx
 
 from lib.networks.classifier import of_targets
+from lib.networks.degrees import layer_name
 
 _SHAPES: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -38,7 +39,7 @@ def spatial_layers(classifier, shape: tuple[int, ...]) -> dict[str, tuple[int, i
             def run_node(self, node: fx.Node):
                 value = super().run_node(node)
                 if node.op not in ("placeholder", "output") and _is_spatial(value, shape):
-                    found[_name(node)] = tuple(value.shape[1:])
+                    found[layer_name(node)] = tuple(value.shape[1:])
                 return value
 
         blank = torch.zeros(1, *shape, dtype=classifier.dtype, device=classifier.device)
@@ -76,12 +77,12 @@ def find_layer(classifier, layer: str | None, shape: tuple[int, ...]) -> str:
         raise LayerError(
             f"layer {layer!r} does not exist in {classifier.name}; {_would_work(spatial, layer)}"
         )
-    if _name(node) not in spatial:
+    if layer_name(node) not in spatial:
         raise LayerError(
             f"layer {layer!r} of {classifier.name} has no spatial output; "
             f"{_would_work(spatial, layer)}"
         )
-    return _name(node)
+    return layer_name(node)
 
 
 def activations_and_gradients(
@@ -116,8 +117,8 @@ def split(
 ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
     """The layer's output ``A`` for ``images``, and the rest of the network as a function.
 
-    ``rest(altered, image)`` returns the logits ``(b, K)`` that follow when image number
-    ``image[j]`` has the output ``altered[j]`` at this layer. Values that bypass the layer (skip
+    ``rest(altered, row)`` returns the logits ``(b, K)`` that follow when image number
+    ``row[j]`` has the output ``altered[j]`` at this layer. Values that bypass the layer (skip
     connections around it) keep those of their image; only they are held in memory.
     """
     node = _existing(classifier, layer)
@@ -139,11 +140,11 @@ def split(
             pending.extend(current.all_input_nodes)
 
     @torch.no_grad()
-    def rest(altered: Tensor, image: Int[Tensor, " b"]) -> Tensor:
+    def rest(altered: Tensor, row: Int[Tensor, " b"]) -> Tensor:
         given: dict[fx.Node, Tensor | None] = dict.fromkeys(before - again)
-        for kept, rows in held.items():
-            per_image = len(rows) == len(images)
-            given[kept] = rows[image.to(rows.device)] if per_image else rows
+        for kept, values in held.items():
+            per_image = len(values) == len(images)
+            given[kept] = values[row.to(values.device)] if per_image else values
         given[node] = altered.clone()
         return fx.Interpreter(network).run(initial_env=given)
 
@@ -168,20 +169,16 @@ def _graph(classifier) -> fx.GraphModule:
     return classifier.network
 
 
-def _name(node: fx.Node) -> str:
-    return str(node.target) if node.op == "call_module" else node.name
-
-
 def _find(classifier, layer: str) -> fx.Node | None:
     """The node of this name, else the last one in the block of this name."""
     inside = None
     for node in _graph(classifier).graph.nodes:
         if node.op in ("placeholder", "output"):
             continue
-        if layer in (_name(node), node.name):
+        if layer in (layer_name(node), node.name):
             return node
         blocks = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values()]
-        if layer in blocks or _name(node).startswith(layer + "."):
+        if layer in blocks or layer_name(node).startswith(layer + "."):
             inside = node
     return inside
 

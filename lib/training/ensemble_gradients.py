@@ -12,6 +12,7 @@ seven. Only Omega, a function of the attributions, is left to autograd. The prio
 :mod:`lib.training.priors`, in which one network at a time says the same in fewer words.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib.core import draws
+from lib.training import priors
 
+HIDDEN = (512, 128, 32)
 ATTRIBUTIONS = (
     "gradient",
     "right_for_the_right_reasons",
@@ -39,22 +42,51 @@ def forward(weights, biases, rows: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 @dataclass(frozen=True)
-class Prior:
-    """Where a prior looks at the network, and its derivative by the gradients found there."""
+class EnsembleSettings:
+    r"""How the networks of an ensemble look, and what they are trained for, by Adam on all rows.
 
-    attribution: str | None
-    strength: float
-    penalty: Callable[[Tensor], Tensor]
-    references: int
-    steps: int
-    seed: int
-    keys: Sequence[int]
+    Binary cross-entropy plus ``strength`` times ``penalty(attributions (e, n, d)) -> (e,)`` of the
+    ``attribution``, a name of ``ATTRIBUTIONS`` or ``None``. ``references``: rows drawn from the
+    training rows for Expected Gradients, anew in every step, without replacement as in the authors'
+    code. ``steps``: midpoints of Integrated Gradients.
+
+    Raises ``ValueError`` for unknown attributions and settings out of range.
+    """
+
+    attribution: str | None = None
+    strength: float = 0.0
+    penalty: Callable[[Tensor], Tensor] = priors.sparsity
+    references: int = 1
+    steps: int = 10
+    bias: bool = True
+    hidden: Sequence[int] = HIDDEN
+    epochs: int = 100
+    lr: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.attribution is not None and self.attribution not in ATTRIBUTIONS:
+            known = ", ".join(ATTRIBUTIONS)
+            raise ValueError(f"attribution {self.attribution!r} is not one of: {known}")
+        if not 0 <= self.strength < math.inf:
+            raise ValueError(
+                f"the prior's strength (lambda) must be 0 or more, not {self.strength}"
+            )
+        if self.strength > 0 and self.attribution is None:
+            raise ValueError("a prior's strength needs an attribution to be applied to")
+        for name in ("references", "steps", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not self.hidden or min(self.hidden) < 1 or not self.lr > 0:
+            widths = tuple(self.hidden)
+            raise ValueError(f"hidden widths {widths} and lr {self.lr} must be positive")
 
     @property
     def at_the_inputs(self) -> bool:
+        """Whether the prior, if there is one, looks where the loss looks."""
         return self.attribution not in ("expected_gradients", "integrated_gradients")
 
-    def points(self, x: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    def points(self, x: Tensor, epoch: int, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Rows ``(E, r * n, d)`` where gradients are taken, and the factors of these."""
         if self.attribution == "integrated_gradients":
             middles = (torch.arange(self.steps, dtype=x.dtype, device=x.device) + 0.5) / self.steps
@@ -62,9 +94,9 @@ class Prior:
             return points.flatten(1, 2), x.repeat(1, self.steps, 1)
         rows = x.shape[1] * self.references
         order = torch.stack(
-            [draws.permutation(self.seed, (key, epoch, 2), rows) % x.shape[1] for key in self.keys]
+            [draws.permutation(self.seed, (key, epoch, 2), rows) % x.shape[1] for key in keys]
         )
-        alphas = draws.uniform(self.seed, [(key, epoch, 3) for key in self.keys], (rows, 1)).to(x)
+        alphas = draws.uniform(self.seed, [(key, epoch, 3) for key in keys], (rows, 1)).to(x)
         chosen = torch.take_along_dim(x, order.to(x.device)[..., None], 1)
         factor = x.repeat(1, self.references, 1) - chosen
         return torch.addcmul(chosen, alphas, factor), factor
@@ -85,7 +117,8 @@ def set_gradients(
     layers: list[Tensor],
     logits: Float[Tensor, "e n"],
     labels: Float[Tensor, "e n"],
-    prior: Prior | None,
+    settings: EnsembleSettings,
+    keys: Sequence[int],
     epoch: int,
 ) -> None:
     """``.grad`` of every weight and bias: mean binary cross-entropy plus the prior.
@@ -94,10 +127,11 @@ def set_gradients(
     """
     n = labels.shape[1]
     dz = (torch.sigmoid(logits) - labels)[..., None] / n
-    if prior is None or not prior.at_the_inputs:
+    prior = settings.strength > 0
+    if not prior or not settings.at_the_inputs:
         _backward(weights, biases, layers, dz)
-    if prior is not None:
-        _prior_backward(weights, biases, layers, logits, dz, prior, epoch)
+    if prior:
+        _prior_backward(weights, biases, layers, logits, dz, settings, keys, epoch)
 
 
 def _backward(weights, biases, layers, dz) -> None:
@@ -111,27 +145,27 @@ def _backward(weights, biases, layers, dz) -> None:
             d = _masked(torch.bmm(d, weights[number].mT), layers[number])
 
 
-def _prior_backward(weights, biases, layers, z, dz, prior: Prior, epoch: int) -> None:
+def _prior_backward(weights, biases, layers, z, dz, settings, keys, epoch: int) -> None:
     """The gradient of the prior, and of the loss where both look at the same rows."""
     x, n, loss = layers[0], layers[0].shape[1], dz
     probability = torch.sigmoid(z)[..., None]
-    if prior.attribution == "x_gradient":
+    if settings.attribution == "x_gradient":
         factor: Tensor | float = x
-    elif prior.attribution == "right_for_the_right_reasons":
+    elif settings.attribution == "right_for_the_right_reasons":
         factor = 1 - 2 * probability
-    elif prior.attribution == "gradient":
+    elif settings.attribution == "gradient":
         factor = 1.0
     else:
-        points, factor = prior.points(x, epoch)
+        points, factor = settings.points(x, epoch, keys)
         layers, loss = forward(weights, biases, points)[0], None
     active = layers[1:]
     d = [torch.ones_like(active[-1][..., :1])]  # the seed of the backward pass
     for weight, layer in zip(reversed(weights[1:]), reversed(active), strict=True):
         d.insert(0, _masked(torch.bmm(d[0], weight.mT), layer))
     g = torch.bmm(d[0], weights[0].mT)
-    by_terms = prior.derivative(factor * g, n)
+    by_terms = settings.derivative(factor * g, n)
     by_g = by_terms * factor
-    if prior.attribution == "right_for_the_right_reasons":  # its factor depends on the logit
+    if settings.attribution == "right_for_the_right_reasons":  # its factor depends on the logit
         slope = -2 * probability * (1 - probability)
         loss = dz + (by_terms * g).sum(-1, keepdim=True) * slope
     u = by_g if loss is None else torch.addcmul(by_g, loss, x)

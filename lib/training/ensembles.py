@@ -8,7 +8,7 @@ threads does not change how sums are split. Another CPU rounds otherwise, and tr
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 from lib.core import draws
 from lib.core.progress import progress
-from lib.training import priors
-from lib.training.ensemble_gradients import ATTRIBUTIONS, Prior, forward, set_gradients
+from lib.training.ensemble_gradients import EnsembleSettings, forward, set_gradients
 
-HIDDEN = (512, 128, 32)
 CHUNK = 8  # networks trained together by one thread; fewer are called too often, more fill memory
 
 
@@ -62,35 +60,23 @@ def train_ensemble(
     labels: Float[Tensor, "e n"],
     validation: Float[Tensor, "e m d"],
     validation_labels: Float[Tensor, "e m"],
+    settings: EnsembleSettings | None = None,
     *,
-    attribution: str | None = None,
-    strength: float = 0.0,
-    penalty: Callable[[Tensor], Tensor] = priors.sparsity,
-    bias: bool = True,
-    references: int = 1,
-    steps: int = 10,
-    hidden: Sequence[int] = HIDDEN,
-    epochs: int = 100,
-    lr: float = 1e-3,
-    seed: int = 0,
     keys: Sequence[int] | None = None,
     chunk: int | None = None,
     label: str = "training",
 ) -> Ensemble:
-    r"""E networks, each on its own rows; the snapshot with the best validation ROC-AUC of each.
+    """E networks, each on its own rows; the snapshot with the best validation ROC-AUC of each.
 
-    Adam on all rows at once; binary cross-entropy plus ``strength`` times
-    ``penalty(attributions (e, n, d)) -> (e,)``. ``references``: rows drawn from the training rows
-    for Expected Gradients, anew in every step, without replacement as in the authors' code.
-    ``steps``: midpoints of Integrated Gradients. A snapshot is the network *before* a step, also as
-    in their code. Initial weights are U(-1/sqrt(in), 1/sqrt(in)), drawn for (seed, key): networks
-    of the same key start equal whatever their prior. ``keys`` default to 0, 1, 2, ...
+    A snapshot is the network *before* a step, as in the authors' code. Initial weights are
+    U(-1/sqrt(in), 1/sqrt(in)), drawn for (seed, key): networks of the same key start equal whatever
+    their prior. ``keys`` default to 0, 1, 2, ...
 
     Raises ``ValueError`` for shapes that do not fit, labels other than 0 and 1, labels of one
-    class only, values that are not finite, unknown attributions and options out of range.
+    class only and values that are not finite.
     """
+    settings = settings or EnsembleSettings()
     _check(inputs, labels, validation, validation_labels)
-    _check_options(attribution, strength, references, steps, hidden, epochs, lr)
     keys = list(range(len(inputs))) if keys is None else list(keys)
     if len(keys) != len(inputs):
         raise ValueError(f"{len(keys)} keys for {len(inputs)} networks")
@@ -103,9 +89,8 @@ def train_ensemble(
         if on_cpu:
             torch.set_num_threads(1)  # of this worker
         data = [tensor[part] for tensor in (inputs, labels, validation, validation_labels)]
-        prior = Prior(attribution, strength, penalty, references, steps, seed, keys[part])
-        start = initial(inputs.shape[2], hidden, bias, seed, keys[part], inputs)
-        return _train(*data, *start, prior if strength > 0 else None, epochs, lr)
+        start = initial(inputs.shape[2], settings, keys[part], inputs)
+        return _train(*data, *start, settings, keys[part])
 
     done = []
     try:
@@ -122,19 +107,19 @@ def train_ensemble(
 
 
 def initial(
-    d: int, hidden: Sequence[int], bias: bool, seed: int, keys: Sequence[int], like: Tensor
+    d: int, settings: EnsembleSettings, keys: Sequence[int], like: Tensor
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Weights ``(E, in, out)`` and biases ``(E, 1, out)`` or ``None`` of every layer."""
-    widths = [d, *hidden, 1]
+    widths = [d, *settings.hidden, 1]
     weights, biases = [], []
     for layer, (n_in, n_out) in enumerate(pairwise(widths)):
         drawn = [
-            draws.uniform(seed, [(key, layer, part) for key in keys], shape)
+            draws.uniform(settings.seed, [(key, layer, part) for key in keys], shape)
             for part, shape in enumerate([(n_in, n_out), (1, n_out)])
         ]
         weight, shift = ((2 * u - 1).to(like) / math.sqrt(n_in) for u in drawn)
         weights.append(weight)
-        biases.append(shift if bias else None)
+        biases.append(shift if settings.bias else None)
     return weights, biases
 
 
@@ -151,17 +136,17 @@ def roc_auc(scores: Float[Tensor, "e n"], labels: Float[Tensor, "e n"]) -> Float
     return surplus / (n_positive * n_negative)
 
 
-def _train(x, y, xv, yv, weights, biases, prior: Prior | None, epochs: int, lr: float) -> Ensemble:
+def _train(x, y, xv, yv, weights, biases, settings: EnsembleSettings, keys) -> Ensemble:
     parameters = [*weights, *(bias for bias in biases if bias is not None)]
     for parameter in parameters:
         parameter.requires_grad_()
-    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=True)
     best = [parameter.detach().clone() for parameter in parameters]
     highest = torch.full((len(x),), -1.0, dtype=torch.float64, device=x.device)
     chosen = torch.zeros(len(x), dtype=torch.long, device=x.device)
     curve = []
     with torch.no_grad():
-        for epoch in range(epochs):
+        for epoch in range(settings.epochs):
             layers, logits = forward(weights, biases, torch.cat([x, xv], 1))
             n = x.shape[1]
             curve.append(roc_auc(logits[:, n:], yv))
@@ -171,7 +156,7 @@ def _train(x, y, xv, yv, weights, biases, prior: Prior | None, epochs: int, lr: 
                 for kept, parameter in zip(best, parameters, strict=True):
                     kept[network].copy_(parameter[network])
             layers = [layer[:, :n] for layer in layers]
-            set_gradients(weights, biases, layers, logits[:, :n], y, prior, epoch)
+            set_gradients(weights, biases, layers, logits[:, :n], y, settings, keys, epoch)
             optimizer.step()
     kept = iter(best)
     weights = [next(kept) for _ in weights]
@@ -214,17 +199,3 @@ def _check(inputs, labels, validation, validation_labels) -> None:
             f"training rows {tuple(inputs.shape)} and validation rows {tuple(validation.shape)} "
             "are not of the same networks and inputs"
         )
-
-
-def _check_options(attribution, strength, references, steps, hidden, epochs, lr) -> None:
-    if attribution is not None and attribution not in ATTRIBUTIONS:
-        raise ValueError(f"attribution {attribution!r} is not one of: {', '.join(ATTRIBUTIONS)}")
-    if not 0 <= strength < math.inf:
-        raise ValueError(f"the prior's strength (lambda) must be 0 or more, not {strength}")
-    if strength > 0 and attribution is None:
-        raise ValueError("a prior's strength needs an attribution to be applied to")
-    for name, value in (("references", references), ("steps", steps), ("epochs", epochs)):
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, not {value}")
-    if not hidden or min(hidden) < 1 or not lr > 0:
-        raise ValueError(f"hidden widths {tuple(hidden)} and lr {lr} must be positive")

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from lib.core import draws
 from lib.data.survey import Splits
 from lib.training import priors
+from lib.training.ensemble_gradients import EnsembleSettings
 from lib.training.ensembles import Ensemble, roc_auc, train_ensemble
 
 STRENGTHS = (1e-2, 1e-1, 1e0, 1e1, 1e2)
@@ -30,12 +31,14 @@ METHODS: dict[str, tuple[str | None, bool]] = {
 YARDSTICK_STEPS = 4
 
 
-def run(data: Splits, method: str, strength: float = 0.0, **options) -> pd.DataFrame:
+def run(
+    data: Splits, method: str, strength: float = 0.0, *, label: str = "training", **options
+) -> pd.DataFrame:
     """One row per split: method, strength, validation and test ROC-AUC, sparsity, epoch.
 
     ``sparsity`` is the Gini coefficient of the mean absolute Integrated Gradients (from zero, the
     mean person) of the validation rows, whatever the method's own attribution: one yardstick for
-    all. ``options`` go to :func:`lib.training.ensembles.train_ensemble`.
+    all. ``options`` are those of :class:`lib.training.ensemble_gradients.EnsembleSettings`.
     """
     _check([method])
     attribution, bias = METHODS[method]
@@ -44,11 +47,9 @@ def run(data: Splits, method: str, strength: float = 0.0, **options) -> pd.DataF
         data.train_labels,
         data.validation,
         data.validation_labels,
-        attribution=attribution,
-        strength=strength,
-        bias=bias,
+        EnsembleSettings(attribution=attribution, strength=strength, bias=bias, **options),
         keys=data.numbers,
-        **options,
+        label=label,
     )
     return pd.DataFrame(
         {

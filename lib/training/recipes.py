@@ -4,7 +4,8 @@ One place for reports that compare trainings, so that the same network is traine
 them.
 """
 
-import torch
+from functools import partial
+
 from torch import Tensor, nn
 
 from lib.core import runtime
@@ -36,12 +37,11 @@ def make_network(name: str, task: Task, *, bias: bool = True, seed: int = 0) -> 
         make = getattr(small_networks, name)
         options = {"classes": len(task.categories), "channels": task.channels}
         return small_networks.build(make, seed=seed, bias=bias, **options)
-    models = runtime.torchvision.models
+    models = runtime.torchvision().models
     if name not in models.list_models(module=models):
         raise ValueError(f"network {name!r} is unknown; use {', '.join(SMALL)} or torchvision's")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = models.get_model(name, weights=None, num_classes=len(task.categories))
+    make, classes = partial(models.get_model, name, weights=None), len(task.categories)
+    network = small_networks.build(make, seed=seed, num_classes=classes)
     return network if bias else drop_biases(network)
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -34,51 +35,61 @@ THREADS = 1
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    r"""How a network is trained, by Adam, its images in a new random order each epoch.
+
+    The step size is $\frac{lr}2(1+\cos(\pi t/T))$ after t of T steps. ``noise`` adds
+    $\mathcal N(0, noise^2)$ to every pixel, anew in every epoch, in pixel units. Parameters of a
+    single value, Fixup's biases and multipliers, take steps of ``scalar_share`` times the size.
+    The last batch of an epoch may be smaller. Raises ``ValueError`` for values out of range.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-3
+    batch_size: int = 64
+    seed: int = 0
+    noise: float = 0.0
+    weight_decay: float = 0.0
+    scalar_share: float = 1.0
+
+    def __post_init__(self):
+        for name, least in (("epochs", 0), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number from {least}, not {value}")
+        for name in ("lr", "noise", "weight_decay", "scalar_share"):
+            if not 0 <= getattr(self, name) < math.inf:
+                value = getattr(self, name)
+                raise ValueError(f"{name} must be finite and not negative, not {value}")
+
+
 def train(
     network: nn.Module,
     images,
     labels: Int[Tensor, " n"],
     *,
-    epochs: int = 10,
-    lr: float = 1e-3,
-    batch_size: int = 64,
-    seed: int = 0,
-    noise: float = 0.0,
-    weight_decay: float = 0.0,
-    scalar_share: float = 1.0,
     loss: Loss | None = None,
     loss_key: str | None = None,
     label: str = "training",
+    **options,
 ) -> nn.Module:
-    r"""A trained copy of ``network`` in evaluation mode, on its device; ``network`` stays as it is.
+    """A trained copy of ``network`` in evaluation mode, on its device; ``network`` stays as it is.
 
-    Adam with the step size $\frac{lr}2(1+\cos(\pi t/T))$ after t of T steps, cross-entropy, the
-    images in a new random order each epoch. ``images`` is a tensor ``(N, C, H, W)``, or
-    :class:`lib.data.images.Images`, decoded batch by batch. ``noise`` adds
-    $\mathcal N(0, noise^2)$ to every pixel, anew in every epoch, in pixel units. Parameters of a
-    single value, Fixup's biases and multipliers, take steps of ``scalar_share`` times the size.
-    ``loss(network, images, labels)`` replaces the cross-entropy; a training with a loss of one's
-    own is cached only under a ``loss_key`` that names the loss with all its settings. The last
-    batch of an epoch may be smaller.
+    ``images`` is a tensor ``(N, C, H, W)``, or :class:`lib.data.images.Images`, decoded batch by
+    batch; ``options`` are those of :class:`Recipe`. ``loss(network, images, labels)`` replaces the
+    cross-entropy; a training with a loss of one's own is cached only under a ``loss_key`` that
+    names the loss with all its settings.
 
     Raises ``ValueError`` for options out of range and for labels that do not fit the images.
     """
-    labels = torch.as_tensor(labels)
-    _check(images, labels, epochs, lr, batch_size, noise, weight_decay, scalar_share)
-    options = {
-        "epochs": epochs,
-        "lr": lr,
-        "batch_size": batch_size,
-        "seed": seed,
-        "noise": noise,
-        "weight_decay": weight_decay,
-        "scalar_share": scalar_share,
-    }
+    labels, recipe = torch.as_tensor(labels), Recipe(**options)
+    _check(images, labels)
     trained = copy.deepcopy(network)
-    path = _cache_path(network, images, labels, options, loss, loss_key)
+    path = _cache_path(network, images, labels, vars(recipe), loss, loss_key)
     if path is None or not _restore(trained, path):
-        with _deterministic(seed, trained):
-            _run(trained, images, labels, loss or _cross_entropy, label, **options)
+        with _deterministic(recipe.seed, trained):
+            _run(trained, images, labels, loss or _cross_entropy, label, recipe)
         if path is not None:
             _store(trained, path)
     return trained.eval()
@@ -127,12 +138,9 @@ def _train_in_process(network: nn.Module, images, labels, options: dict) -> None
 def _missing(job: tuple[nn.Module, dict], images, labels: Tensor, options: dict) -> bool:
     """Whether a process could train this job and leave it in the cache."""
     network, own = job
-    given = inspect.signature(train).bind(network, images, labels, **{**options, **own})
-    given.apply_defaults()
-    chosen = dict(given.kwargs)
-    chosen.pop("label")
-    loss, loss_key = chosen.pop("loss"), chosen.pop("loss_key")
-    path = _cache_path(network, images, labels, chosen, loss, loss_key)
+    chosen = {"label": "", "loss": None, "loss_key": None, **options, **own}
+    _, loss, loss_key = (chosen.pop(name) for name in ("label", "loss", "loss_key"))
+    path = _cache_path(network, images, labels, vars(Recipe(**chosen)), loss, loss_key)
     return path is not None and not path.exists() and _device(network).type == "cpu"
 
 
@@ -152,40 +160,29 @@ def accuracy(classifier, images, labels: Int[Tensor, " n"], *, batch_size: int =
     return right / len(images)
 
 
-def _run(
-    network,
-    images,
-    labels,
-    loss,
-    label,
-    *,
-    epochs,
-    lr,
-    batch_size,
-    seed,
-    noise,
-    weight_decay,
-    scalar_share,
-) -> None:
+def _run(network, images, labels, loss, label: str, recipe: Recipe) -> None:
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     scalars = [weight for weight in weights if weight.numel() == 1]
     groups = [{"params": [w for w in weights if w.numel() != 1], "share": 1.0}]
-    groups += [{"params": scalars, "share": scalar_share}] if scalars else []
-    optimizer = torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, foreach=True)
+    groups += [{"params": scalars, "share": recipe.scalar_share}] if scalars else []
+    optimizer = torch.optim.Adam(
+        groups, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True
+    )
     device = _device(network)
-    batches = math.ceil(len(labels) / batch_size)
+    batches = math.ceil(len(labels) / recipe.batch_size)
+    steps = recipe.epochs * batches
     network.train().to(memory_format=torch.channels_last)
-    with torch.enable_grad(), progress(label, epochs * batches) as advance:
-        for epoch in range(epochs):
-            order = draws.permutation(seed, (epoch,), len(labels))
-            for number, rows in enumerate(order.split(batch_size)):
-                share = (epoch * batches + number) / (epochs * batches)
+    with torch.enable_grad(), progress(label, steps) as advance:
+        for epoch in range(recipe.epochs):
+            order = draws.permutation(recipe.seed, (epoch,), len(labels))
+            for number, rows in enumerate(order.split(recipe.batch_size)):
+                share = (epoch * batches + number) / steps
                 for group in optimizer.param_groups:
-                    group["lr"] = group["share"] * (lr * (1 + math.cos(math.pi * share)) / 2)
+                    group["lr"] = group["share"] * (recipe.lr * (1 + math.cos(math.pi * share)) / 2)
                 pixels = _batch(images, rows)
-                if noise > 0:
-                    added = draws.normal(seed, [(epoch, number)], pixels.shape)[0]
-                    pixels = pixels + noise * added.to(pixels)
+                if recipe.noise > 0:
+                    added = draws.normal(recipe.seed, [(epoch, number)], pixels.shape)[0]
+                    pixels = pixels + recipe.noise * added.to(pixels)
                 pixels = pixels.to(device, memory_format=torch.channels_last)
                 optimizer.zero_grad(set_to_none=True)
                 loss(network, pixels, labels[rows].to(device)).backward()
@@ -208,7 +205,7 @@ def _device(network) -> torch.device:
     return tensors[0].device if tensors else torch.device("cpu")
 
 
-def _check(images, labels, epochs, lr, batch_size, noise, weight_decay, scalar_share) -> None:
+def _check(images, labels: Tensor) -> None:
     if len(images) == 0 or labels.shape != (len(images),) or labels.is_floating_point():
         raise ValueError(
             f"training needs one class index per image: {len(images)} images, "
@@ -218,13 +215,6 @@ def _check(images, labels, epochs, lr, batch_size, noise, weight_decay, scalar_s
         raise ValueError(f"labels must be class indices from 0, found {int(labels.min())}")
     if isinstance(images, Tensor) and not torch.isfinite(images).all():
         raise ValueError("training images hold NaN or infinite values")
-    for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number from {least}, not {value}")
-    rates = {"lr": lr, "noise": noise, "weight_decay": weight_decay, "scalar_share": scalar_share}
-    for name, value in rates.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be finite and not negative, not {value}")
 
 
 @contextmanager
