@@ -95,6 +95,22 @@ def test_each_limit_is_the_wider_of_student_and_hall():
         assert high == pytest.approx(mean - min(-t, by_hall[1]) * error)
 
 
+def test_each_group_reaches_to_its_own_wider_limit():
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        a, b = random.exponential(size=15), random.lognormal(size=25)
+        t = stats.t.isf(0.025, stats.ttest_ind(a, b, equal_var=False).df)
+        reach = {}
+        for name, x in (("a", a), ("b", b)):
+            k = stats.skew(x) / len(x) ** 0.5
+            down, up = (3 / k * (np.cbrt(1 + k * (y - k / 6)) - 1) for y in (t, -t))
+            reach[name] = max(t, down) * stats.sem(x), max(t, -up) * stats.sem(x)
+        apart = a.mean() - b.mean()
+        low, high = difference_of(a, b).interval()
+        assert low == pytest.approx(apart - np.hypot(reach["a"][0], reach["b"][1]))
+        assert high == pytest.approx(apart + np.hypot(reach["a"][1], reach["b"][0]))
+
+
 @given(t=st.floats(-20, 20), k=st.floats(-1, 1))
 def test_hall_inverts_his_polynomial(t, k):
     polynomial = t + k * t**2 / 3 + k**2 * t**3 / 27 + k / 6
