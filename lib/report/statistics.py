@@ -78,10 +78,11 @@ def mean_of(values: np.ndarray) -> Mean:
     """The mean over the first axis of ``values``, (n, ...); ``sd`` 0 if none beyond rounding."""
     values = np.asarray(values, dtype=float)
     n, estimate, sd = len(values), values.mean(0), values.std(0)
-    sd = np.where(sd > 1e-12 * np.abs(estimate), sd, 0.0)
-    third = ((values - estimate) ** 3).mean(0) / np.where(sd > 0, sd, 1.0) ** 3
-    sd = sd * (n / max(n - 1, 1)) ** 0.5
-    return Mean(estimate, sd[None] / n**0.5, third[None] / n**0.5, np.float64(n - 1), sd, n)
+    sd = np.where(sd > 1e-12 * np.abs(estimate) + 1e-100, sd, 0.0)
+    third = (((values - estimate) / np.where(sd > 0, sd, 1.0)) ** 3).mean(0)
+    df = max(n - 1.0, 1.0)
+    sd = sd * (n / df) ** 0.5
+    return Mean(estimate, sd[None] / n**0.5, third[None] / n**0.5, np.array(df), sd, n)
 
 
 def difference_of(a: np.ndarray, b: np.ndarray) -> Mean:
@@ -89,7 +90,8 @@ def difference_of(a: np.ndarray, b: np.ndarray) -> Mean:
     a, b = mean_of(a), mean_of(b)
     se = np.concatenate([a.se, b.se])
     variance, own = np.square(se), np.array([a.df, b.df]).reshape(-1, *[1] * (se.ndim - 1))
-    df = variance.sum(0) ** 2 / (variance**2 / own).sum(0)
+    with np.errstate(invalid="ignore"):  # no spread in either group
+        df = variance.sum(0) ** 2 / (variance**2 / own).sum(0)
     sd = np.sqrt((a.sd**2 + b.sd**2) / 2)
     return Mean(
         a.estimate - b.estimate, se, np.concatenate([a.skew, -b.skew]), df, sd, min(a.n, b.n)

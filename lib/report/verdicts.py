@@ -16,6 +16,7 @@ and raises ``ValueError`` for no values, NaN and infinity: drop and count those 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,7 @@ def difference(a: Sequence[float], b: Sequence[float], margin: float = 0.0, **ab
 
 def share(successes: int, n: int, above: float, **about: Any) -> Part:
     """The share of ``successes`` among ``n`` > ``above``, which lies between 0 and 1. Exact."""
+    successes, n, above = index(successes), index(n), float(above)
     if not (0 <= successes <= n and n > 0 and 0 < above < 1):
         raise ValueError(f"{successes} of {n} against {above} is not a share")
     rule = f"The exact interval of the share lies above {above:g}."
@@ -139,7 +141,7 @@ def paired_share(a: Sequence[bool], b: Sequence[bool], **about: Any) -> Part:
 def identity(errors: Sequence[float], tolerance: float, *, fails=False, **about: Any) -> Part:
     """Every ``|error|`` <= ``tolerance``; with ``fails`` every one is larger."""
     size = np.abs(_numbers(errors))
-    low, high = float(size.min()), float(size.max())
+    low, high, tolerance = float(size.min()), float(size.max()), float(tolerance)
     return Part(
         rule=f"Every error is {'above' if fails else 'at most'} {tolerance:g}.",
         n=len(size),
@@ -167,7 +169,7 @@ def _mean(sample: statistics.Mean, low: float, high: float, rule: str, about: di
     """The mean lies between ``low`` and ``high``, of which one may be infinite."""
     n, mean, spread = sample.n, float(sample.estimate), sample.se.all()
     about = {"rule": rule, "n": n, "estimate": mean, **about}
-    about["threshold"] = high if np.isfinite(high) else low
+    about["threshold"] = float(high if np.isfinite(high) else low)
     if n < LEAST or not spread:
         about["why"] = f"too few: {n} of at least {LEAST}" if n < LEAST else "too few: no spread"
     else:
@@ -194,8 +196,8 @@ def _binomial(won: int, n: int, above: float, rule: str, about: dict, threshold,
 
     def needed(alpha: float) -> int | None:
         ahead = (seen, above) if seen > above else (1 - seen, 1 - above)
-        total = ceil((statistics.needed_share(*ahead, alpha) or np.inf) * units / n)
-        return total if total <= NEVER else None
+        least = statistics.needed_share(*ahead, alpha) or NEVER + 1
+        return ceil(least * units / n) if least * units / n <= NEVER else None
 
     return Part(
         rule=rule,

@@ -1,6 +1,7 @@
 """Every kind of part on planted data, and claims judged by them as the rule promises."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -116,6 +117,7 @@ def test_an_exact_share():
     assert share(6, 6, 0.5, **ABOUT).verdict == "supported"  # no least n
     assert share(5, 5, 0.5, **ABOUT).verdict == "inconclusive"
     assert made.needed_n == needed_share(0.65, 0.5)
+    assert share(10, 20, 0.5, **ABOUT).needed_n is None  # never: no effect is seen
     assert share(2, 20, 0.3, **ABOUT).needed_n == share(18, 20, 0.7, **ABOUT).needed_n
 
 
@@ -159,6 +161,10 @@ def test_too_few_no_spread_and_unmeasured_decide_nothing():
     flat = above([0.1 + 0.2] * 10 + [0.3] * 10, **ABOUT)  # spread by rounding alone
     assert (flat.verdict, flat.note) == ("inconclusive", "too few: no spread")
     assert above([1.0], **ABOUT).note == "too few: 1 of at least 10"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for none in (difference([1.0], [2.0], **ABOUT), above([0.0, 2e-148] * 6, **ABOUT)):
+            assert none.verdict == "inconclusive" and none.note.startswith("too few")
     missing = unmeasured("no photo has a box", **ABOUT)
     assert (missing.verdict, missing.n, missing.note) == ("inconclusive", 0, "no photo has a box")
     assert claim_verdict([nine, flat, missing, above([1.0], **ABOUT)]).verdict == "inconclusive"
@@ -352,6 +358,21 @@ def test_the_record_is_what_the_results_file_holds():
     assert first["verdict"] == "inconclusive" and not first["core"] and second["core"]
     wanted = {"estimate", "interval", "n", "p", "effect", "unit", "rule", "threshold", "smallest"}
     assert wanted < set(first)
+
+
+def test_numbers_of_numpy_are_as_good():
+    flags, margin = np.arange(40) < 25, np.float32(0.25)
+    parts = [
+        above(planted(1).astype(np.float32), margin, **ABOUT),
+        equal(planted(0), margin, **ABOUT),
+        share(flags.sum(), np.int64(40), margin, **ABOUT),
+        paired_share(flags, ~flags, **ABOUT),
+        identity(np.ones(3), np.float32(0.5), **ABOUT),
+    ]
+    assert parts[-1].verdict == "contradicted"
+    json.dumps(claim_verdict(parts).record(), allow_nan=False)
+    with pytest.raises(TypeError):
+        share(2.5, 20, 0.5, **ABOUT)
 
 
 # ---------------------------------------------------------------------------- the rule's promises
