@@ -1,12 +1,59 @@
-"""The ledger of claims, `claims.csv`: one row per claim that a source document makes."""
+"""The ledger: every claim that a source document makes, and the parts by which it is judged.
+
+`ledger.yaml` is the second edition. `claims.csv` is the first, which the notebooks use until they
+are rewritten: `Claim`, `load_ledger` and `claims_of` go with it.
+"""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
 
 LEDGER = Path(__file__).with_name("claims.csv")
+CLAIMS = Path(__file__).with_name("ledger.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One claim of the ledger. What each field holds is said at the head of `ledger.yaml`."""
+
+    id: str  # stable: results, index and tests refer to it
+    report: str
+    document: str
+    sentences: list[str]
+    meaning: str
+    core: list[str]
+    why: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    gate: str = ""
+    unit: str
+    least: int = 10
+    existential: bool = False
+    published: dict[str, Any] = field(default_factory=dict)
+
+
+def load_claims(path: Path | str = CLAIMS) -> dict[str, Entry]:
+    """Return the claims by id, in the ledger's order.
+
+    Raises:
+        ValueError: not YAML, an id given twice, a field unknown or missing; one line.
+    """
+    path, id = Path(path), "not a ledger"
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        claims = {}
+        for id, fields in content["claims"].items():
+            document = content["documents"][id.split("-")[0]]
+            claims[id] = Entry(id=id, document=document, **fields)
+    except YAMLError as error:
+        raise ValueError(f"{path.name}: {' '.join(str(error).split())}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name}: {id}: {error}") from None
+    return claims
 
 
 @dataclass(frozen=True)

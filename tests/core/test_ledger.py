@@ -1,0 +1,102 @@
+"""The ledger is whole: what every claim needs, and nothing that its reader would have to guess."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from lib.core.ledger import CLAIMS, Entry, load_claims
+
+NOTEBOOKS = {path.stem for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb")}
+LEDGER = load_claims()
+COUNTS = {"PR": 6, "SG": 7, "XG": 11, "LG": 16, "MP": 10}
+
+
+def test_fifty_claims_of_five_documents_cover_every_report():
+    assert len(LEDGER) == 50
+    for code, count in COUNTS.items():
+        assert {id for id in LEDGER if id.startswith(code)} == {
+            f"{code}-{i + 1}" for i in range(count)
+        }
+    assert {entry.report for entry in LEDGER.values()} == NOTEBOOKS
+    assert len({entry.document for entry in LEDGER.values()}) == len(COUNTS)
+
+
+@pytest.mark.parametrize("entry", LEDGER.values(), ids=LEDGER)
+def test_a_claim_can_be_judged_and_read(entry):
+    assert entry.sentences and entry.core, "a sentence and a part that carries it"
+    for sentence in entry.sentences:
+        assert re.search("[가-힣]", sentence) and not re.search("[«»]", sentence)
+    for line in (entry.meaning, entry.unit, *entry.core, *entry.why, *entry.shown):
+        assert isinstance(line, str) and line.strip() == line and "\n" not in line and line
+        assert not re.search("[가-힣]", line), "the rule is in English"
+    assert all(line.endswith(".") for line in entry.shown), "a comma cut it in two"
+    parts = [*entry.core, *entry.why]
+    assert len(set(parts)) == len(parts), "a part stands once"
+    assert entry.meaning.endswith((".", ")")) and isinstance(entry.gate, str)
+    assert type(entry.existential) is bool and type(entry.least) is int and entry.least >= 1
+
+
+def test_published_numbers_are_numbers_and_say_whose_they_are():
+    with_numbers = [entry for entry in LEDGER.values() if entry.published]
+    assert with_numbers
+    for entry in with_numbers:
+        source, *labels = entry.published
+        assert source == "source" and re.search(r"\d{4}|notebook|document", entry.published[source])
+        for label in labels:
+            value = entry.published[label]
+            for number in value if isinstance(value, list) else [value]:
+                assert type(number) in (int, float), f"{entry.id}: {label}"
+        assert labels
+
+
+def test_only_sometimes_is_existential():
+    assert [id for id, entry in LEDGER.items() if entry.existential] == ["LG-6", "LG-10"]
+
+
+def test_the_head_of_the_file_explains_every_field():
+    head = CLAIMS.read_text(encoding="utf-8").split("documents:")[0]
+    for field in fields(Entry):
+        assert field.name in ("id", "document") or re.search(rf"^#   {field.name} ", head, re.M)
+
+
+def test_a_field_left_out_has_its_default(tmp_path):
+    claims = load_claims(written(tmp_path, "PR-1: {report: a, sentences: [가], meaning: b, "
+                                 "core: [c > d], unit: photo}"))  # fmt: skip
+    assert claims == {
+        "PR-1": Entry(id="PR-1", report="a", document="A document", sentences=["가"], meaning="b",
+                      core=["c > d"], unit="photo")
+    }  # fmt: skip
+    assert claims["PR-1"].least == 10 and not claims["PR-1"].existential
+
+
+def written(folder: Path, claim: str) -> Path:
+    path = folder / "ledger.yaml"
+    path.write_text(f"documents:\n  PR: A document\nclaims:\n  {claim}\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("PR-1: {report: a}", "PR-1: .*missing"),
+        ("PR-1: {report: a, sentence: b}", "PR-1: .*sentence"),
+        ("ZZ-1: {report: a}", "ZZ-1: 'ZZ'"),
+        ("PR-1: {report: a, report: b}", "duplicate key"),
+        ("PR-1: [", "ledger.yaml: "),
+        ("- PR-1", "not a ledger"),
+    ],
+)
+def test_a_ledger_that_is_none_is_refused_in_one_line(tmp_path, claim, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        load_claims(written(tmp_path, claim))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_ledger_is_read_without_pytorch():
+    code = "import sys; from lib.core.ledger import load_claims; load_claims(); "
+    code += "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
