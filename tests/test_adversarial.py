@@ -7,7 +7,7 @@ from conftest import relative
 
 from lib import copies
 from lib.evaluation.adversarial import ATTACKS, attack
-from lib.evaluation.detection import detection_accuracy, restored, shapes_of_area
+from lib.evaluation.detection import _folds, detection_accuracy, restored, shapes_of_area
 
 EPSILON = 8 / 255
 
@@ -125,6 +125,15 @@ def test_both_maps_of_an_image_are_in_one_fold():
     base = torch.rand(40, 14, 14, generator=torch.Generator().manual_seed(0))
     twin = base + 1e-3 * torch.rand(40, 14, 14, generator=torch.Generator().manual_seed(1))
     assert abs(detection_accuracy(base, twin).mean() - 0.5) < 0.1
+
+
+def test_one_image_more_leaves_the_others_in_their_folds():
+    keys = list(range(100, 336))
+    all_folds = _folds(keys, 5, seed=0)
+    assert np.bincount(all_folds).tolist() == [48, 47, 47, 47, 47]
+    without = _folds(keys[:20] + keys[21:], 5, seed=0)
+    assert (np.delete(all_folds, 20) != without).sum() <= 4  # at most one beside each border
+    assert (_folds(keys, 5, seed=1) != all_folds).mean() > 0.5
 
 
 def test_the_detector_does_not_see_the_scale():
