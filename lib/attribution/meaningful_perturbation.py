@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 
-from lib import copies, draws
-from lib.attribution import baselines, mask_cache
+from lib import copies, draws, store
+from lib.attribution import baselines
 from lib.attribution.baselines import gaussian_blur, mean_color, resolve_baseline
 from lib.progress import progress
 
@@ -28,7 +28,7 @@ SCORES = ("probability", "logit")
 DATASET_MEAN = (123 / 255, 117 / 255, 104 / 255)  # zero in the authors' mean-subtracted space
 STATES = 11  # masks kept along the way, the first and the last included
 _JITTER, _NOISE, _MASK_NOISE, _START = 1, 2, 3, 4  # streams of random numbers
-_CODE = (__file__, baselines.__file__, draws.__file__)  # a result depends on what these do
+_CODE = store.code(__file__, baselines.__file__, draws.__file__, copies.__file__)
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,12 @@ def learn_masks(
     _check(options, pixels)
     if isinstance(constant, Tensor):
         constant = resolve_baseline(constant, images.detach()).to(pixels)
-    cache = cache and isinstance(classifier, nn.Module)  # anything else refuses gradients below
-    files = mask_cache.paths(classifier, pixels, classes, options, _CODE) if cache else []
-    found = {row: state for row, file in enumerate(files) if (state := mask_cache.load(file))}
-    missing = [row for row in range(len(pixels)) if row not in found]
+    height, width = mask_matrices(pixels, options)
+    keys = _keys(classifier, pixels, classes, options) if cache else [None] * len(pixels)
+    kept = {"states": pixels.new_empty(len(_kept(iterations)), height.shape[1], width.shape[1])}
+    kept["trace"] = pixels.new_empty(4, iterations + 1)
+    found = {row: store.read_tensors("masks", key, like=kept) for row, key in enumerate(keys)}
+    missing = [row for row, state in found.items() if state is None]
     size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     with progress("learning masks", len(missing) * iterations) as advance:
         for at in range(0, len(missing), size):
@@ -129,12 +131,10 @@ def learn_masks(
             problem = Problem(classifier, pixels[rows], classes[rows], {**options, **own})
             for row, state in zip(rows, _optimize(problem, advance), strict=True):
                 found[row] = state
-                if cache:
-                    mask_cache.save(files[row], state)
-    states = torch.stack([found[row]["states"] for row in range(len(pixels))])
-    trace = torch.stack([found[row]["trace"] for row in range(len(pixels))])
+                store.write_tensors("masks", keys[row], state)
+    states = torch.stack([state["states"] for state in found.values()])
+    trace = torch.stack([state["trace"] for state in found.values()])
     coarse = states[:, -1:]
-    height, width = mask_matrices(pixels, options)
     masks = (height @ coarse.to(height) @ width.T).clamp(0, 1)
     names = ("objective", "score", "length", "variation")
     return LearnedMasks(
@@ -144,6 +144,12 @@ def learn_masks(
         states,
         _kept(iterations),
     )
+
+
+def _keys(classifier, pixels: Tensor, classes: Tensor, options: dict) -> list[str | None]:
+    shared = store.key(getattr(classifier, "decisive", classifier), options, _CODE)
+    own = zip(pixels, classes.tolist(), strict=True)
+    return [shared and store.key(shared, image, target) for image, target in own]
 
 
 class Problem:
