@@ -9,6 +9,9 @@ WORKERS = min(4, os.cpu_count() or 1)  # of pytest-xdist; each has a share of th
 _THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(4, os.cpu_count() or 1)
 os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
 
+import resource
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import nn
@@ -21,6 +24,22 @@ torch.set_num_threads(_THREADS)
 
 def pytest_xdist_auto_num_workers() -> int:
     return WORKERS
+
+
+@pytest.fixture
+def small_disk():
+    """``with small_disk(n)``: no file can grow beyond n bytes, as on a disk that is full."""
+
+    @contextmanager
+    def limited(size: int):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 import pickle
 
 import pytest
@@ -112,7 +113,35 @@ def test_exports_are_reused_and_keyed_by_what_is_exported(onnx_cache, monkeypatc
     assert check(leaky) == 5  # ... or the same with another slope
     smaller, images = images, random(2, 9)
     assert check(network) == 6 and smaller.shape != images.shape
-    assert not list(onnx_cache.glob("*.partial"))
+    assert len(list(onnx_cache.iterdir())) == 6
+
+
+def test_a_damaged_export_is_not_believed(onnx_cache, caplog):
+    images, network = random(2, 8), small_network()
+    with torch.no_grad():
+        expected = Classifier(network)(images)
+    Classifier(network).scores(images)
+    (file,) = onnx_cache.iterdir()
+    whole = file.read_bytes()
+    at = whole.index(network.head.weight.detach().numpy().tobytes())
+    flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]  # the last bits of a weight
+    Classifier(small_network(seed=1)).scores(images)
+    (other,) = set(onnx_cache.iterdir()) - {file}
+    for damaged in (flipped, whole[:-100], b"", other.read_bytes()):
+        file.write_bytes(damaged)
+        caplog.clear()
+        assert torch.allclose(Classifier(network).scores(images), expected, atol=1e-4)
+        assert [r.getMessage() for r in caplog.records] == [f"{file} is damaged: computed anew"]
+        assert len(file.read_bytes()) == len(whole)
+
+
+def test_an_export_that_cannot_be_kept_is_used(onnx_cache, caplog, small_disk):
+    images, classifier = random(2, 8), Classifier(small_network())
+    with small_disk(100), torch.no_grad():
+        assert torch.allclose(classifier.scores(images), classifier(images), atol=1e-4)
+    assert not list(onnx_cache.iterdir()) and len(caplog.records) == 1
+    assert "cannot be kept in" in caplog.text
+    assert next(iter(classifier._sessions.values()))[1] is not classifier
 
 
 def test_altered_weights_are_scored_anew(onnx_cache):
@@ -122,7 +151,7 @@ def test_altered_weights_are_scored_anew(onnx_cache):
     with torch.no_grad():
         other.network.head.weight.mul_(-1)
         assert torch.allclose(other.scores(images), other(images), atol=1e-4)
-        other.network.head.weight.mul_(2)
+        other.network.head.weight.data.mul_(2)  # counted by no version
         assert torch.allclose(other.scores(images), other(images), atol=1e-4)
     torch.testing.assert_close(first.scores(images), before)
     assert not torch.allclose(other.scores(images), before, atol=1e-2)
@@ -171,7 +200,7 @@ def test_a_network_that_cannot_be_exported_runs_eager(caplog, onnx_cache):
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and "\n" not in said[0]
     assert said[0].startswith("exotic: scores run without ONNX Runtime")
-    assert not list(onnx_cache.iterdir())
+    assert not onnx_cache.exists()
 
 
 def test_attention_settings_are_restored(onnx_cache):
@@ -242,6 +271,44 @@ def test_a_googlenet_without_its_auxiliary_heads(tmp_path):
         loaded = load_classifier("googlenet", weights=tmp_path / "googlenet.pth", device="cpu")
         with torch.no_grad():
             assert loaded(random(1, 64)).shape == (1, 4)
+
+
+def test_keys_in_another_order(tmp_path):
+    state = squeezenet(classes=7).state_dict()
+    torch.save(dict(reversed(state.items())), tmp_path / "order.pth")
+    loaded = load_classifier("squeezenet1_1", weights=tmp_path / "order.pth", device="cpu")
+    assert len(loaded.categories) == 7
+    assert loaded.sha256 == Classifier(squeezenet(classes=7)).sha256
+
+
+def test_weights_that_cannot_be_right(checkpoint, tmp_path):
+    path, state, last = tmp_path / "w.pth", squeezenet().state_dict(), "classifier.1.weight"
+    for value in (float("nan"), float("inf")):
+        for name, load in ((last, "squeezenet1_1"), ("features.0.bias", "squeezenet1_1")):
+            altered = {key: tensor.clone() for key, tensor in state.items()}
+            altered[name].view(-1)[-1] = value
+            torch.save(altered, path)
+            message = refused(f"{name} holds NaN or infinite values", load, weights=path)
+            assert str(path) in message
+    endless = torch.zeros(1).expand(10**12, 512, 1, 1)
+    others = {
+        "do not hold all of classifier.1.weight": endless,
+        "do not hold all of classifier.1": state[last].to("meta"),
+        "do not hold all of": state[last].view(1000, 512).to_sparse(),
+        "classifier.1.weight holds torch.int8, not torch.float32": state[last].to(torch.int8),
+        "do not fit squeezenet1_1": state[last][:0],
+    }
+    for message, value in others.items():
+        torch.save(state | {last: value}, path)
+        refused(message, "squeezenet1_1", weights=path)
+    torch.save({0: torch.zeros(3), "a": torch.zeros(3)}, path)
+    refused("hold no state dict", "squeezenet1_1", weights=path)
+    whole = checkpoint.read_bytes()
+    at = whole.index(state[last].numpy().tobytes())
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    refused("cannot be read as a state dict: .* is damaged", "squeezenet1_1", weights=path)
+    os.mkfifo(tmp_path / "pipe.pth")
+    refused("cannot be read", "efficientnet-lite0", weights=tmp_path / "pipe.pth")
 
 
 class Malice:

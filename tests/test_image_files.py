@@ -1,6 +1,7 @@
 """Files of every kind through the loader: bad ones, odd ones, and the geometry of the crop."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -100,6 +101,24 @@ def test_files_that_vanish_are_named(folder):
         images.pixels()
     with pytest.raises(ImageError, match=r"photo01.png': No such file"):
         _ = images.sha256
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_only_regular_files_are_read(folder, kind):
+    """A pipe or a link to /dev/zero would be read for ever."""
+    odd = folder / "243" / "odd.png"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to("/dev/zero")
+    images = small(folder)
+    for use in (images.pixels, lambda: images.sha256):
+        with pytest.raises(ImageError, match=r"odd.png'.*not a regular file"):
+            use()
+    with pytest.raises(UnreadableImage, match="not a regular file"):
+        dimensions(odd)
+    skipped = small(folder, unreadable="skip").skipped
+    assert skipped == [("243/odd.png", "cannot be read: not a regular file")]
 
 
 def read(path: Path) -> np.ndarray:

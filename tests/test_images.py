@@ -5,6 +5,7 @@ import importlib.util
 import os
 import threading
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,8 @@ def test_bad_folders(tmp_path, folder):
     (tmp_path / "empty" / "notes.docx").write_text("")
     refused(r"no images in .*other files there: \.docx", tmp_path / "empty")
     refused("labels: .*has class folders", folder, labels=tmp_path / "labels.csv")
+    refused("no such folder", Path("~nobody-of-this-name/photos"))
+    refused("no such folder", Path("x" * 5000))
     refused("has folders inside .*one level of class folders", folder.parent)
     save(folder / "stray.png")
     refused("images of its own .*stray.png.* and in class folders", folder)
@@ -132,11 +135,12 @@ def test_bad_label_files(tmp_path):
     cases = {
         "no one column 'file' .columns: file;label": (rows, "file;label"),
         "no one column 'label'": (rows, "file,class"),
-        "line 4: 'a.png' has 2 rows|line 2: 'a.png' has 2 rows": ([*rows, ("a.png", 243)], None),
+        "line 4: a second row for 'a.png'": ([*rows, ("a.png", 243)], None),
         "line 3: class index 1000 .*counted from 1": ([("a.png", 1), ("b.png", 1000)], None),
         "line 3: the file or the label is missing": ([("a.png", 1), ("b.png",)], None),
         "line 2: unknown class 'wug'": ([("a.png", "wug"), ("b.png", 1)], None),
         "line 2: class 'crane' is ambiguous": ([("a.png", "crane"), ("b.png", 1)], None),
+        "line 3: more fields than columns": ([("a.png", 1), ("b.png", "tabby", "cat")], None),
     }
     for number, (message, (table, header)) in enumerate(cases.items()):
         source = flat(tmp_path / str(number), table, header or "file,label")
@@ -158,6 +162,55 @@ def test_bad_label_files(tmp_path):
     (source / "labels.csv").write_bytes(b"file,label\n\xff\xfe,1\n")
     with pytest.raises(ImageError, match="not a csv file in UTF-8"):
         small(source)
+
+
+@pytest.mark.parametrize("name", [" a.png", "\u00e9.png", "e\u0301.png"])
+def test_names_that_a_table_can_hardly_hold(tmp_path, name):
+    """Blanks at the ends, and an accent that another file system spells otherwise."""
+    save(tmp_path / name, 1)
+    save(tmp_path / "b.png", 2)
+    for written in (name, f'"{name}"', unicodedata.normalize("NFC", name)):
+        table = tmp_path / "labels.csv"
+        table.write_text(f"file,label\r\n{written},1\r\nb.png,243\r\n", encoding="utf-8-sig")
+        images = small(tmp_path)
+        assert dict(zip(images.names, images.targets.tolist(), strict=True))[name] == 1
+        assert images.pixels().shape[0] == 2
+
+
+def test_names_that_differ_in_a_blank_are_told_apart_or_refused(tmp_path):
+    save(tmp_path / " a.png", 1)
+    save(tmp_path / "a.png", 2)
+    (tmp_path / "labels.csv").write_text('file,label\n" a.png",1\na.png,243\n')
+    assert small(tmp_path).targets.tolist() == [1, 243]
+    (tmp_path / "labels.csv").write_text("file,label\n a.png,1\na.png,243\n")
+    with pytest.raises(ImageError, match=r"line 3: a second row for 'a.png'"):
+        small(tmp_path)
+    (tmp_path / "labels.csv").write_text('file,label\n"a.png ",1\n" a.png",243\n')
+    with pytest.raises(ImageError, match=r"line 2: several images 'a.png '"):
+        small(tmp_path)
+
+
+def test_links_that_lead_nowhere(folder):
+    (folder / "1" / "loop.png").symlink_to(folder / "1" / "loop.png")
+    with pytest.raises(ImageError, match=r"loop.png': cannot be read: Too many levels"):
+        small(folder).pixels()
+    assert [name for name, _ in small(folder, unreadable="skip").skipped] == ["1/loop.png"]
+    (folder / "2").symlink_to(folder / "2")  # a class that would be missing without a word
+    for unreadable in ("refuse", "skip"):
+        with pytest.raises(ImageError, match=r"/2' is a link that leads nowhere"):
+            small(folder, unreadable=unreadable)
+
+
+def test_a_table_that_cannot_be_read(tmp_path):
+    save(tmp_path / "a.png")
+    unreadable = Path("/proc/self/mem")  # for root, too
+    if not unreadable.exists():
+        pytest.skip("only Linux has a file that nobody can read")
+    (tmp_path / "labels.csv").symlink_to(unreadable)
+    with pytest.raises(ImageError, match=r"labels.csv' cannot be read: Input/output error"):
+        small(tmp_path)
+    with pytest.raises(ImageError, match="labels: give a csv file"):
+        small(tmp_path, labels=tmp_path)
 
 
 def test_files_that_are_not_images_are_ignored(folder):

@@ -8,7 +8,7 @@ import torch
 from conftest import relative
 
 from lib import copies
-from lib.attribution import METHODS, mask_cache
+from lib.attribution import METHODS
 from lib.attribution.meaningful_perturbation import (
     MaskSettings,
     Problem,
@@ -18,6 +18,7 @@ from lib.attribution.meaningful_perturbation import (
     total_variation,
 )
 from lib.copies.baselines import IMAGENET_MEAN
+from lib.core import store
 from lib.networks.blackbox import as_classifier
 
 # the package exports the function under the name of its file
@@ -186,7 +187,7 @@ def test_results_are_kept_and_found_again(small64, images64, tmp_path, monkeypat
     targets, settings = torch.tensor([0, 3]), MaskSettings(iterations=5, mask_size=4)
     first = learn_masks(small64, images64, targets, settings)
     files = sorted((tmp_path / "masks").iterdir())
-    assert len(files) == 2 and all(file.suffix == ".pt" for file in files)
+    assert len(files) == 2
 
     def refuse(*arguments):
         raise AssertionError("computed twice")
@@ -202,18 +203,61 @@ def test_results_are_kept_and_found_again(small64, images64, tmp_path, monkeypat
             learn_masks(small64, images64, targets.flip(0), settings)
         with pytest.raises(AssertionError, match="computed twice"):
             learn_masks(small64, images64 + 1e-6, targets, settings)
-    code = tmp_path / "code.py"
-    names = []
-    for text in ("a = 1", "a = 2"):
-        code.write_text(text)
-        names.append(
-            mask_cache.paths(small64, images64, targets, vars(settings), [module.__file__, code])
-        )
-    assert names[0][0] != names[1][0] and names[0][0] != names[0][1]
-    files[0].write_bytes(files[0].read_bytes()[:100])
-    assert mask_cache.load(files[0]) is None
-    assert torch.allclose(learn_masks(small64, images64, targets, settings).masks, first.masks)
-    assert not list((tmp_path / "masks").glob("*.partial"))
+        patched.setattr(module, "_CODE", store.code(__file__))
+        with pytest.raises(AssertionError, match="computed twice"):
+            learn_masks(small64, images64, targets, settings)
+    assert sorted((tmp_path / "masks").iterdir()) == files
+
+
+def test_kept_masks_are_not_believed_unchecked(small64, images64, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("ATTRIBUTION_CACHE", str(tmp_path))
+    targets, settings = torch.tensor([0, 3]), MaskSettings(iterations=5, mask_size=4)
+    first = learn_masks(small64, images64, targets, settings).masks
+    files = sorted((tmp_path / "masks").iterdir())
+    one, other = (file.read_bytes() for file in files)
+    at = one.index(b"data/0") + 200  # within the numbers: still an archive of the same shapes
+    damages = [one[:at] + bytes([one[at] ^ 1]) + one[at + 1 :], one[:100], b"", other]
+    for damaged in damages:
+        files[0].write_bytes(damaged)
+        caplog.clear()
+        assert torch.allclose(learn_masks(small64, images64, targets, settings).masks, first)
+        said = [record.getMessage() for record in caplog.records]
+        assert said == [f"{files[0]} is damaged: computed anew"]
+        assert sorted((tmp_path / "masks").iterdir()) == files
+    states = torch.zeros(6, 4, 4, dtype=torch.float64)
+    wrong = [
+        {"states": states, "trace": torch.zeros(4, 7, dtype=torch.float64)},
+        {"states": states.float(), "trace": torch.zeros(4, 6, dtype=torch.float64)},
+        {"states": states},
+    ]
+    for tensors in wrong:  # whole, and under this name, but no result of these options
+        store.write_tensors("masks", files[0].name, tensors)
+        caplog.clear()
+        assert torch.allclose(learn_masks(small64, images64, targets, settings).masks, first)
+        assert "holds something else: computed anew" in caplog.text
+    store.write("masks", files[0].name, b"no tensors")
+    assert torch.allclose(learn_masks(small64, images64, targets, settings).masks, first)
+
+
+def test_masks_that_cannot_be_kept_are_returned(small64, images64, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("ATTRIBUTION_CACHE", str(tmp_path / "file"))
+    targets, settings = torch.tensor([0, 3]), MaskSettings(iterations=5, mask_size=4)
+    (tmp_path / "file").write_text("where the cache belongs")
+    first = learn_masks(small64, images64, targets, settings).masks
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"results cannot be kept in {tmp_path / 'file' / 'masks'} (Not a directory)"]
+    expected = learn_masks(small64, images64, targets, settings, cache=False).masks
+    assert torch.allclose(first, expected)
+
+
+def test_using_a_network_does_not_change_its_key(classifier, pixels):
+    """Layers that adapt to the batch would let everything kept be computed again."""
+    before = store.key(classifier.decisive)
+    assert before
+    for batch in (pixels[:2, :, :64, :64], pixels[:1, :, :64, :64]):
+        with torch.no_grad():
+            classifier(batch)
+        assert store.key(classifier.decisive) == before
 
 
 def test_the_classifier_stays_as_it_is_after_an_exception(small, monkeypatch):

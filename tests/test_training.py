@@ -6,6 +6,8 @@ from importlib.resources import files
 
 import pytest
 import torch
+from image_samples import photo_folder, save
+from image_samples import small as sample
 from torch import nn
 
 from lib.data.digits import CATEGORIES, load_digits
@@ -166,11 +168,72 @@ def test_cache_returns_what_was_trained(cache):
     torch.testing.assert_close(first(x), again(x))
 
 
-def test_a_damaged_cache_file_is_trained_again(cache):
+def test_a_damaged_training_is_not_believed(cache, caplog):
     first = quick()
     (file,) = cache.iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    assert moved(quick(), first) < ROUNDING
+    whole = file.read_bytes()
+    weight = first[0].weight.detach().numpy().tobytes()
+    at = whole.index(weight)  # a byte of a weight: still a valid archive of the same shapes
+    flipped = whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :]
+    for damaged in (flipped, whole[:100], b""):
+        file.write_bytes(damaged)
+        caplog.clear()
+        assert torch.allclose(vector(first), vector(quick()), atol=1e-5)
+        assert [r.getMessage() for r in caplog.records] == [f"{file} is damaged: computed anew"]
+        assert file.read_bytes()[:32] == whole[:32]
+
+
+def test_a_training_under_the_name_of_another_is_not_believed(cache):
+    first, second = quick(), quick(seed=1)
+    one, other = cache.iterdir()
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    assert torch.allclose(vector(first), vector(quick()), atol=1e-5)
+    assert torch.allclose(vector(second), vector(quick(seed=1)), atol=1e-5)
+
+
+def test_a_training_that_cannot_be_kept_is_returned(cache, caplog, small_disk):
+    with small_disk(100):
+        first = quick()
+    assert not list(cache.iterdir()) and len(caplog.records) == 1
+    assert "cannot be kept in" in caplog.text and "File too large" in caplog.text
+    assert torch.allclose(vector(first), vector(quick()), atol=1e-5)
+
+
+def test_a_setting_that_the_layers_do_not_print_is_part_of_the_key(cache):
+    one, two = Scaled(1.0), Scaled(2.0)
+    two.load_state_dict(one.state_dict())
+    first, second = quick(network=one), quick(network=two)
+    assert len(list(cache.iterdir())) == 2
+    assert not torch.equal(vector(first), vector(second))
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self._factor, self.head = factor, nn.Linear(784, 10)
+
+    def forward(self, x):
+        return self.head(x.flatten(1) * self._factor)
+
+
+@pytest.mark.parametrize("change", ["hook", "forward", "class of a function"])
+def test_a_network_altered_by_a_function_is_not_cached(cache, change):
+    network, factor = small(), 2.0
+    if change == "hook":
+        network.register_forward_hook(lambda net, x, out: out * factor)
+    elif change == "forward":
+        network.forward = lambda x: nn.Sequential.forward(network, x) * factor
+    else:
+
+        class Local(nn.Linear):
+            def forward(self, x):
+                return super().forward(x) * factor
+
+        network[4] = Local(256, 10)
+    quick(network=network)
+    assert not list(cache.glob("*"))
 
 
 def test_cache_is_keyed_by_everything_that_matters(cache):
@@ -318,7 +381,7 @@ def threads(request):
 def test_two_processes_at_once_equal_one_after_another(cache, threads):
     jobs = [(small(0), {}), (small(0), {}), (small(1), {"seed": 3}), (small(0), {"lr": 1e-2})]
     together = training.train_all(jobs, IMAGES, LABELS, epochs=1, batch_size=20)
-    assert [path.suffix for path in cache.iterdir()] == [".pt"] * 3
+    assert len(list(cache.iterdir())) == 3
     for (network, own), trained in zip(jobs, together, strict=True):
         alone = no_cache(IMAGES, LABELS, network=network, epochs=1, **own)
         assert moved(alone, trained) < ROUNDING
@@ -348,6 +411,20 @@ def test_a_trained_network_becomes_a_classifier(cache):
     )
     torch.testing.assert_close(classifier(IMAGES[:4]), network(IMAGES[:4]), rtol=1e-4, atol=1e-5)
     assert accuracy(classifier, IMAGES, LABELS) == accuracy(network, IMAGES, LABELS)
+
+
+def test_photographs_are_keyed_by_their_bytes(tmp_path, cache, monkeypatch):
+    """Of many photographs ``sha256`` takes names and sizes only; a training must not."""
+    monkeypatch.setattr("lib.data.images.HASHED_WHOLE", 1)
+    folder = photo_folder(tmp_path / "photos")
+    one, other = (save(folder / "1" / f"{seed}.bmp", seed) for seed in (20, 21))
+    network = build(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 1000)))
+    photos = sample(folder)
+    first = train(network, photos, photos.targets, epochs=1)
+    one.write_bytes(other.read_bytes())
+    assert sample(folder).sha256 == photos.sha256
+    second = train(network, sample(folder), photos.targets, epochs=1)
+    assert not torch.equal(vector(first), vector(second))
 
 
 def test_photographs_train_batch_by_batch(photos, cache):

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 
 from lib import copies
-from lib.attribution import mask_cache
-from lib.copies import baselines
+from lib.copies import baselines, engine
 from lib.copies.baselines import gaussian_blur, resolve_baseline
-from lib.core import draws
+from lib.core import draws, store
 from lib.core.progress import progress
 
 GAMES = ("deletion", "preservation")
@@ -30,7 +29,7 @@ UPSAMPLINGS = ("nearest", "linear")
 SCORES = ("probability", "logit")
 STATES = 11  # masks kept along the way, the first and the last included
 _JITTER, _NOISE, _MASK_NOISE, _START = 1, 2, 3, 4  # streams of random numbers
-_CODE = (__file__, baselines.__file__, draws.__file__)  # a result depends on what these do
+_CODE = store.code(__file__, baselines.__file__, draws.__file__, engine.__file__)
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,14 @@ def learn_masks(
     own = settings.constant  # one image each
     if isinstance(own, Tensor):
         own = resolve_baseline(own, images.detach()).to(pixels)
-    options = vars(settings)
-    cache = cache and isinstance(classifier, nn.Module)  # anything else refuses gradients below
-    files = mask_cache.paths(classifier, pixels, classes, options, _CODE) if cache else []
-    found = {row: state for row, file in enumerate(files) if (state := mask_cache.load(file))}
-    missing = [row for row in range(len(pixels)) if row not in found]
+    height, width = mask_matrices(pixels, settings)
+    keys = _keys(classifier, pixels, classes, settings) if cache else [None] * len(pixels)
+    kept = {
+        "states": pixels.new_empty(len(_kept(settings.iterations)), height.shape[1], width.shape[1])
+    }
+    kept["trace"] = pixels.new_empty(4, settings.iterations + 1)
+    found = {row: store.read_tensors("masks", key, like=kept) for row, key in enumerate(keys)}
+    missing = [row for row, state in found.items() if state is None]
     size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     with progress("learning masks", len(missing) * settings.iterations) as advance:
         for at in range(0, len(missing), size):
@@ -172,12 +174,10 @@ def learn_masks(
             problem = Problem(classifier, pixels[rows], classes[rows], part)
             for row, state in zip(rows, _optimize(problem, advance), strict=True):
                 found[row] = state
-                if cache:
-                    mask_cache.save(files[row], state)
-    states = torch.stack([found[row]["states"] for row in range(len(pixels))])
-    trace = torch.stack([found[row]["trace"] for row in range(len(pixels))])
+                store.write_tensors("masks", keys[row], state)
+    states = torch.stack([state["states"] for state in found.values()])
+    trace = torch.stack([state["trace"] for state in found.values()])
     coarse = states[:, -1:]
-    height, width = mask_matrices(pixels, settings)
     masks = (height @ coarse.to(height) @ width.T).clamp(0, 1)
     names = ("objective", "score", "length", "variation")
     return LearnedMasks(
@@ -187,6 +187,12 @@ def learn_masks(
         states,
         _kept(settings.iterations),
     )
+
+
+def _keys(classifier, pixels: Tensor, classes: Tensor, settings: MaskSettings) -> list[str | None]:
+    shared = store.key(getattr(classifier, "decisive", classifier), vars(settings), _CODE)
+    own = zip(pixels, classes.tolist(), strict=True)
+    return [shared and store.key(shared, image, target) for image, target in own]
 
 
 class Problem:

@@ -1,11 +1,9 @@
-"""What a machine needs before PyTorch is at its best: device, memory, torchvision, cache folder."""
+"""What a machine needs before PyTorch is at its best: device, memory, torchvision."""
 
 import ctypes
-import os
 import sys
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -64,11 +62,3 @@ def pick_device(name: str = "auto") -> torch.device:
         usable = ", ".join(device for device, present in available.items() if present)
         raise ValueError(f"device {name!r} is not available here; use auto or one of: {usable}")
     return torch.device(name)
-
-
-def cache_dir(name: str) -> Path:
-    """A folder for results that can be computed again: ``$ATTRIBUTION_CACHE`` or ``.cache``."""
-    default = Path(__file__).resolve().parents[2] / ".cache"
-    folder = Path(os.environ.get("ATTRIBUTION_CACHE", default)) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

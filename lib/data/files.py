@@ -1,8 +1,10 @@
 """One image file: reading it, and the geometry from its pixels to the network's crop."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -95,7 +97,7 @@ def decode(path: Path, crop: Crop) -> np.ndarray:
     than `MAX_PIXELS` pixels, or of floating-point or 32-bit pixels, whose range nobody knows.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             _refuse_odd(image)
             image = _to_rgb(ImageOps.exif_transpose(image))
             box = crop.source_box(*image.size)
@@ -118,13 +120,23 @@ def dimensions(path: Path) -> tuple[int, int]:
     Raises `UnreadableImage` for a file that is missing or no image.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
     except Exception as error:  # as in `decode`
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UnreadableImage(path, f"cannot be read: {reason}") from None
     return (height, width) if turned else (width, height)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A regular file to read from, links followed; a pipe or a device would never end.
+
+    Raises `OSError` for anything else.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
+    return open(path, "rb")
 
 
 TOO_LARGE = f"larger than the limit of {MAX_PIXELS / 1e6:.0f} million pixels"

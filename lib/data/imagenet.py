@@ -6,6 +6,7 @@ are torchvision's. ``data/imagenet_classes.csv`` holds both.
 
 import csv
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -36,8 +37,8 @@ def categories() -> list[str]:
 
 
 def plain(name: str) -> str:
-    """A class name without regard to case, underscores or repeated spaces."""
-    return " ".join(name.replace("_", " ").casefold().split())
+    """A class name without regard to case, underscores, repeated spaces or Unicode's spellings."""
+    return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").casefold().split())
 
 
 def is_imagenet(names: Sequence[str]) -> bool:

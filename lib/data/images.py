@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lib.data import imagenet
-from lib.data.files import Crop, ImageError, UnreadableImage, decode
+from lib.data.files import Crop, ImageError, UnreadableImage, decode, open_file
 from lib.data.listing import Photo, Skipped, embedded_photos, list_folder
 
 __all__ = ["ImageError", "Images", "load_images"]
@@ -96,11 +96,12 @@ class Images:
         digest = hashlib.sha256(repr((self.crop, whole)).encode())
         for photo in self.photos:
             try:
-                content = (
-                    hashlib.sha256(photo.path.read_bytes()).hexdigest()
-                    if whole
-                    else (photo.name, photo.path.stat().st_size)
-                )
+                with open_file(photo.path) as file:
+                    content = (
+                        hashlib.file_digest(file, "sha256").hexdigest()
+                        if whole
+                        else (photo.name, os.fstat(file.fileno()).st_size)
+                    )
             except OSError as error:
                 raise ImageError(f"{str(photo.path)!r}: {error.strerror}") from None
             digest.update(repr((content, photo.target)).encode())
@@ -204,9 +205,9 @@ def load_images(
             raise ImageError("the embedded photos have ImageNet's classes, the classifier others")
         photos, skipped = embedded_photos(crop), []
     else:
-        table = None if labels is None else Path(labels).expanduser()
+        table = None if labels is None else Path(os.path.expanduser(labels))
         lookup = imagenet.class_lookup(names)
-        photos, skipped = list_folder(Path(source).expanduser(), table, lookup, skip)
+        photos, skipped = list_folder(Path(os.path.expanduser(source)), table, lookup, skip)
     photos = _draw(photos, limit, seed)
     if skip:
         with ThreadPoolExecutor(workers) as pool:

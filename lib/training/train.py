@@ -1,31 +1,27 @@
 """Train a small network: deterministic by seed, and cached, because nothing changes between runs.
 
 The cache is keyed by everything that decides the result: the initial weights, the code of the
-network and of this file, the images and labels, every option, PyTorch's version and the device.
+network, of this file and of the draws, the images and labels, every option, PyTorch's version and
+the device.
 """
 
 import copy
-import hashlib
-import inspect
 import math
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from lib.core import draws
+from lib.core import draws, store
 from lib.core.progress import progress
-from lib.core.runtime import cache_dir
-from lib.networks.score_route import weights_hash
+from lib.data import files
 
 # Sums are split by thread and rounding differs with the split, so the number is fixed: how many
 # cores a machine has changes no training there. (Another instruction set does: it rounds its own
@@ -33,6 +29,7 @@ from lib.networks.score_route import weights_hash
 # wants the core.
 THREADS = 1
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+_CODE = store.code(__file__, draws.__file__, files.__file__)
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,15 @@ def train(
     labels, recipe = torch.as_tensor(labels), Recipe(**options)
     _check(images, labels)
     trained = copy.deepcopy(network)
-    path = _cache_path(network, images, labels, vars(recipe), loss, loss_key)
-    if path is None or not _restore(trained, path):
-        with _deterministic(recipe.seed, trained):
-            _run(trained, images, labels, loss or _cross_entropy, label, recipe)
-        if path is not None:
-            _store(trained, path)
+    key = _key(network, images, labels, recipe, loss, loss_key)
+    with store.alone("training", key):
+        state = store.read_tensors("training", key, like=trained.state_dict())
+        if state is None:
+            with _deterministic(recipe.seed, trained):
+                _run(trained, images, labels, loss or _cross_entropy, label, recipe)
+            store.write_tensors("training", key, trained.state_dict())
+        else:
+            trained.load_state_dict(state)
     return trained.eval()
 
 
@@ -140,8 +140,8 @@ def _missing(job: tuple[nn.Module, dict], images, labels: Tensor, options: dict)
     network, own = job
     chosen = {"label": "", "loss": None, "loss_key": None, **options, **own}
     _, loss, loss_key = (chosen.pop(name) for name in ("label", "loss", "loss_key"))
-    path = _cache_path(network, images, labels, vars(Recipe(**chosen)), loss, loss_key)
-    return path is not None and not path.exists() and _device(network).type == "cpu"
+    key = _key(network, images, labels, Recipe(**chosen), loss, loss_key)
+    return key is not None and not store.read("training", key) and _device(network).type == "cpu"
 
 
 def accuracy(classifier, images, labels: Int[Tensor, " n"], *, batch_size: int = 500) -> float:
@@ -231,46 +231,10 @@ def _deterministic(seed: int, network: nn.Module):
             torch.set_num_threads(threads)
 
 
-def _cache_path(network: nn.Module, images, labels, options, loss, loss_key) -> Path | None:
-    """Where a training is kept; ``None`` where the code of the network or loss is not known."""
+def _key(network: nn.Module, images, labels, recipe: Recipe, loss, loss_key) -> str | None:
     if loss is not None and loss_key is None:
         return None
-    code = []
-    for kind in sorted({type(part) for part in network.modules()}, key=repr):
-        if kind.__module__.split(".")[0] not in ("torch", "torchvision"):
-            try:
-                code.append(Path(inspect.getfile(kind)).read_text(encoding="utf-8"))
-            except (OSError, TypeError):  # typed into a notebook: its forward may change unseen
-                return None
-    code += [part.code for part in network.modules() if isinstance(part, fx.GraphModule)]
-    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
-    parts = [repr(network), weights_hash(network), frozen, sorted(set(code)), options]
-    parts += [loss_key if loss is not None else None]
-    parts += [Path(__file__).read_text(encoding="utf-8"), torch.__version__, str(_device(network))]
-    digest = hashlib.sha256(repr(parts).encode())
-    for data in (images, labels):
-        digest.update(
-            f"{tuple(data.shape)} {data.dtype}".encode() if isinstance(data, Tensor) else b""
-        )
-        digest.update(
-            data.detach().cpu().contiguous().numpy().tobytes()
-            if isinstance(data, Tensor)
-            else data.sha256.encode()
-        )
-    return cache_dir("training") / f"{digest.hexdigest()[:32]}.pt"
-
-
-def _restore(network: nn.Module, path: Path) -> bool:
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError:
-        return False
-    except Exception:  # a damaged file is worth no more than none
-        return False
-    return True
-
-
-def _store(network: nn.Module, path: Path) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.partial")
-    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, partial)
-    os.replace(partial, path)
+    if not isinstance(images, Tensor):  # photos: their files, and how they are cropped
+        images = [repr(images.crop), [photo.path for photo in images.photos]]
+    chosen = loss_key if loss is not None else None
+    return store.key(network, str(_device(network)), images, labels, vars(recipe), chosen, _CODE)
