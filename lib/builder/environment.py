@@ -193,8 +193,11 @@ def run(command, root, line, log):
         raise SetUpFailed(explain(log.read(), os.path.relpath(log.name)))
 
 
-def install(root, line):
-    """Create .venv if it is missing or broken, install the pins and this project, set the stamp."""
+def install(root, line, extras=""):
+    """Create .venv if it is missing or broken, install the pins and this project, set the stamp.
+
+    `extras` are those of pyproject.toml.
+    """
     folder, python = os.path.join(root, ".venv"), venv_python(root)
     works = os.path.exists(python) and subprocess.call(
         [python, "-c", "import sys, pip; sys.exit(sys.version_info[:2] < (3, 11))"],
@@ -224,26 +227,28 @@ def install(root, line):
         run([*pip, "-r", "requirements.txt"], root, line, log)
         if os.path.exists(os.path.join(root, "pyproject.toml")):
             run([*pip, "--no-deps", "-e", "."], root, line, log)
+        if extras:
+            run([*pip, "-c", "constraints.txt", "-e", ".[" + extras + "]"], root, line, log)
     with open(os.path.join(folder, ".ready"), "w", encoding="utf-8") as file:
         file.write(fingerprint(root) + "\n")
 
 
-def main(root):
-    """Make .venv ready; return the exit code."""
+def main(root, extras=""):
+    """Make .venv ready, with `extras` of pyproject.toml; return the exit code."""
     line = Line()
     try:
-        if is_ready(root):
+        if is_ready(root) and not extras:
             return 0
         python = new_enough()
         if python != sys.executable:
-            return subprocess.call([python, "-I", os.path.abspath(__file__), root])
+            return subprocess.call([python, "-I", os.path.abspath(__file__), root, extras])
         import fcntl
 
         os.makedirs(os.path.join(root, ".cache"), exist_ok=True)
         with open(os.path.join(root, ".cache", "environment.lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second finds it done
-            if not is_ready(root):
-                install(root, line)
+            if extras or not is_ready(root):
+                install(root, line, extras)
                 line.end(f"set-up  done in {time.monotonic() - line.began:.0f} s")
         return 0
     except SetUpFailed as failure:
@@ -260,4 +265,4 @@ def main(root):
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else ".")))
+    sys.exit(main(os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "."), *sys.argv[2:3]))

@@ -1,0 +1,94 @@
+"""Which rows belong to which report: a manifest for each call of ``evidence``.
+
+A manifest holds what the call was given, so that it can be made again, and the keys of its chunks.
+Rows that two reports use are in both manifests and survive the cleaning of one.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from lib.core.runtime import cache_dir
+from lib.data.files import Crop
+from lib.data.images import Images
+from lib.data.listing import Photo
+from lib.rows import files
+from lib.rows.network import Network
+
+ANNOTATIONS = ("instances", "eye", "foot")
+
+
+def claim(photos: Images, keys: list[str], **call) -> None:
+    """Say that the report ``call["report"]`` uses the rows ``keys`` of ``photos``."""
+    call["network"] = asdict(call["network"])
+    name = hashlib.sha256(json.dumps(call, sort_keys=True).encode()).hexdigest()[:16]
+    listed = [asdict(photo) | {"path": str(photo.path)} for photo in photos.photos]
+    manifest = {"call": call, "keys": keys, "crop": asdict(photos.crop), "photos": listed}
+    path = cache_dir("rows") / f"{name}.json"
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(manifest))
+    os.replace(partial, path)
+
+
+def manifests() -> dict[Path, dict]:
+    return {path: json.loads(path.read_text()) for path in sorted(cache_dir("rows").glob("*.json"))}
+
+
+def call_of(manifest: dict) -> dict:
+    """The arguments with which ``evidence`` can be called again."""
+    photos = [
+        Photo(
+            **photo
+            | {"path": Path(photo["path"])}
+            | {part: tuple(map(tuple, photo[part])) for part in ANNOTATIONS}
+        )
+        for photo in manifest["photos"]
+    ]
+    images = Images(tuple(photos), [], Crop(**manifest["crop"]), [], os.cpu_count() or 1)
+    call = manifest["call"]
+    return call | {"photos": images, "network": Network(**call["network"])}
+
+
+def table() -> str:
+    """What is kept: photos, chunks and megabytes by report, and what belongs to none."""
+    have: dict[str, int] = {}  # key -> bytes, by whatever code
+    for path in cache_dir("rows").glob("*.parquet"):
+        have[files.key(path)] = have.get(files.key(path), 0) + path.stat().st_size
+    lines, claimed = [], set()
+    calls = sorted(manifests().values(), key=lambda manifest: manifest["call"]["report"])
+    for report, some in groupby(calls, key=lambda manifest: manifest["call"]["report"]):
+        some = list(some)
+        keys = set().union(*(manifest["keys"] for manifest in some))
+        photos = max(len(manifest["photos"]) for manifest in some)
+        lines.append((report, photos, len(keys & set(have)), len(keys), keys))
+        claimed |= keys
+    if rest := set(have) - claimed:
+        lines.append(("(no report)", "", len(rest), len(rest), rest))
+    rows = [
+        (report, photos, f"{stored} of {all_}", f"{sum(have.get(k, 0) for k in keys) / 1e6:.2f}")
+        for report, photos, stored, all_, keys in lines
+    ]
+    columns = ["report", "photos", "chunks", "MB"]
+    return pd.DataFrame(rows, columns=columns).to_string(index=False) if rows else "no rows yet"
+
+
+def clean(report: str) -> int:
+    """Remove the rows that only ``report`` claims; returns how many bytes that frees."""
+    keys, others = set(), set()
+    for path, manifest in manifests().items():
+        if manifest["call"]["report"] == report:
+            keys |= set(manifest["keys"])
+            path.unlink()
+        else:
+            others |= set(manifest["keys"])
+    freed = 0
+    for path in cache_dir("rows").iterdir():
+        if files.key(path) in keys - others:
+            freed += path.stat().st_size
+            path.unlink()
+    return freed
