@@ -35,9 +35,8 @@ def estimate(
     network: Network,
     photos: Images,
     parameters: dict,
-    seconds: float = SECONDS,
 ) -> pd.DataFrame:
-    """The rows of as many photos as ``seconds`` allow; a line of JSON in ``log`` says of all.
+    """The rows of as many photos as ten seconds allow; a line of JSON in ``log`` says of all.
 
     Its fields: report, protocol, photos, and per photo scores and gradients (passes), seconds, with
     ``threads`` threads, bytes read and bytes of rows.
@@ -51,7 +50,7 @@ def estimate(
             one = photos.subset(slice(k, k + 1))
             rows = protocol(classifier, one, one.pixels(), parameters)
             frames.append(rows.assign(image=k, photo=one.names[0]))
-            if time.perf_counter() - start >= seconds:
+            if time.perf_counter() - start >= SECONDS:
                 break
     taken, n = time.perf_counter() - start, len(frames)
     whole = pd.concat(frames, ignore_index=True)
