@@ -61,8 +61,9 @@ def imports() -> set[str]:
 
 def test_everything_imported_is_pinned_exactly():
     wanted = {normal(DISTRIBUTIONS.get(name, name)) for name in imports()}
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    optional = {PIN.match(pin)[1] for extra in extras.values() for pin in extra}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    optional = {PIN.match(pin)[1] for extra in extras for pin in extra}
     assert wanted - set(pins("requirements.txt")) - optional == set()
 
 

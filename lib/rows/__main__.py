@@ -40,11 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             from lib.rows.estimate import table
 
-            costs = table(given.profile, given.workers, given.photos)
-            print(costs.to_string(index=False, na_rep="", float_format="{:,.3g}".format))
+            print(table(given.profile, given.workers, given.photos))
     except (RowsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, RowsError) and given.command != "adopt" else 1
     except KeyboardInterrupt:
         return 130
     return 0

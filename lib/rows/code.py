@@ -9,7 +9,7 @@ import ast
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.util import find_spec, resolve_name
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,15 +39,16 @@ def reached(roots: Iterable[str], folder: Path = ROOT) -> set[str]:
 
 
 def _imports(name: str, folder: Path) -> Iterator[str]:
-    source = _source(name, folder)
-    package = name if source.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(_tree(source)):
+    for node in ast.walk(_tree(_source(name, folder))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if _in_lib(alias.name))
         elif isinstance(node, ast.ImportFrom):
-            module = resolve_name("." * node.level + (node.module or ""), package)
-            if _in_lib(module):
-                yield from (_origin(module, alias.name, folder) for alias in node.names)
+            if node.level:
+                raise ValueError(
+                    f"{name}: imports of lib must be absolute to be followed"
+                )
+            if _in_lib(node.module):
+                yield from (_origin(node.module, alias.name, folder) for alias in node.names)
 
 
 def _origin(module: str, name: str, folder: Path) -> str:
@@ -57,11 +58,8 @@ def _origin(module: str, name: str, folder: Path) -> str:
     source = _source(module, folder)
     if source.name == "__init__.py":
         for node in _tree(source).body:
-            if isinstance(node, ast.ImportFrom) and any(
-                (alias.asname or alias.name) == name for alias in node.names
-            ):
-                given = resolve_name("." * node.level + (node.module or ""), module)
-                return _origin(given, name, folder) if _in_lib(given) else module
+            if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+                return _origin(node.module, name, folder) if _in_lib(node.module) else module
     return module
 
 

@@ -23,6 +23,7 @@ from lib import copies
 from lib.data.images import Images
 from lib.networks.classifier import Classifier
 from lib.rows.code import ROOT
+from lib.rows.executors import RowsError
 from lib.rows.network import Network
 
 SECONDS = 10.0
@@ -36,14 +37,15 @@ def estimate(
     photos: Images,
     parameters: dict,
 ) -> pd.DataFrame:
-    """The rows of as many photos as ten seconds allow; a line of JSON in ``log`` says of all.
+    """The rows of as many photos as ten seconds allow, and a line of JSON in ``log``.
 
-    Its fields: report, protocol, photos, and per photo scores and gradients (passes), seconds, with
-    ``threads`` threads, bytes read and bytes of rows.
+    Per photo: passes of scores and gradients, seconds with so many threads, bytes read and stored.
     """
     classifier = network.load()
     part, pixels = next(photos.batches(1))
-    _warm_up(classifier, *copies.check_inputs(classifier, pixels, part.targets))
+    pixels, targets = copies.check_inputs(classifier, pixels, part.targets)
+    classifier.scores(pixels)  # a first pass of either kind takes longer
+    copies.target_gradient(classifier, pixels, targets)
     frames, start = [], time.perf_counter()
     with counted(classifier) as passes:
         for k in range(len(photos)):
@@ -72,11 +74,6 @@ def estimate(
     return whole
 
 
-def _warm_up(classifier: Classifier, pixels: torch.Tensor, targets: torch.Tensor) -> None:
-    classifier.scores(pixels)
-    copies.target_gradient(classifier, pixels, targets)
-
-
 @contextmanager
 def counted(classifier: Classifier) -> Iterator[Counter]:
     """Count the images that pass through the network, as ``scores`` and ``gradients``."""
@@ -101,22 +98,24 @@ def counted(classifier: Classifier) -> Iterator[Counter]:
         del classifier.scores
 
 
-def table(profile: str, workers: int, photos: int | None) -> pd.DataFrame:
+def table(profile: str, workers: int, photos: int | None) -> str:
     """What each report's rows would cost under a profile, here and with ``workers`` threads.
 
     Notebooks run in a folder of links to the project, so that no report is touched.
     """
+    if not (ROOT / "params" / profile).is_dir():
+        raise RowsError(f"PROFILE={profile}: there is no folder params/{profile}")
     lines = []
     for notebook in sorted((ROOT / "notebooks").glob("[0-9a-z]*.ipynb")):
         if "evidence(" not in notebook.read_text():
-            lines.append({"report": notebook.stem, "note": "no rows yet"})
+            lines.append({"report": notebook.stem, "protocol": "(no rows yet)"})
             continue
         with tempfile.TemporaryDirectory() as folder:
             measured, failure = _measured(Path(folder), notebook.stem, profile)
         lines += [_cost(line, workers, photos) for line in measured]
         if not measured:
-            lines.append({"report": notebook.stem, "note": failure})
-    return pd.DataFrame(lines)
+            lines.append({"report": notebook.stem, "protocol": f"({failure})"})
+    return pd.DataFrame(lines).fillna("").to_string(index=False)
 
 
 def _measured(folder: Path, slug: str, profile: str) -> tuple[list[dict], str]:
@@ -134,13 +133,15 @@ def _measured(folder: Path, slug: str, profile: str) -> tuple[list[dict], str]:
 
 def _cost(line: dict, workers: int, photos: int | None) -> dict:
     n = photos or line["photos"]
+    hours = n * line["seconds"] / 3600
     return {
         "report": line["report"],
-        "photos": n,
-        "scores": round(n * line["scores"]),
-        "gradients": round(n * line["gradients"]),
-        "hours here": n * line["seconds"] / 3600,
-        f"hours, {workers} workers": n * line["seconds"] * line["threads"] / workers / 3600,
-        "GB of photos": n * line["read"] / 1e9,
-        "GB of rows": n * line["rows"] / 1e9,
+        "protocol": line["protocol"],
+        "photos": f"{n:,}",
+        "scores": f"{n * line['scores']:,.0f}",
+        "gradients": f"{n * line['gradients']:,.0f}",
+        "hours here": f"{hours:,.3f}",
+        f"hours, {workers} workers": f"{hours * line['threads'] / workers:,.3f}",
+        "GB of photos": f"{n * line['read'] / 1e9:.3f}",
+        "GB of rows": f"{n * line['rows'] / 1e9:.3f}",
     }

@@ -85,7 +85,8 @@ def evidence(
         label = name.rpartition(":")[2]
         return run_jobs([by_path[path] for path in paths], files.read, write, **on, label=label)
 
-    if found := older(path for path in by_path if not path.exists()):
+    missing = [path for path in by_path if not path.exists()]
+    if missing and (found := older(missing)):
         if os.environ.get("ADOPT"):
             adopt(found, compute, seed)
         else:
@@ -98,7 +99,8 @@ def evidence(
     rows.insert(0, "image", rows.pop("image"))
     rows.insert(1, "photo", np.array(photos.names, dtype=object)[rows["image"]])
     rows = rows.sort_values("image", kind="stable", ignore_index=True)
-    adopted = Counter(part.attrs["adopted"] for part in stored.values() if part.attrs)
+    adopted = Counter(part.attrs.get("adopted") for part in stored.values())
+    del adopted[None]
     rows.attrs["rows"] = {
         "chunks": len(stored),
         "computed": len(computed),
@@ -128,7 +130,7 @@ def _name(protocol: str | Callable) -> str:
     """``module:function``, which every worker can import."""
     if callable(protocol):
         return f"{protocol.__module__}:{protocol.__qualname__}"
-    if protocol not in PROTOCOLS and ":" not in protocol:
+    if protocol not in PROTOCOLS and ":" not in protocol:  # a stored call has the full name
         raise RowsError(f"protocol {protocol!r} is unknown; choose one of: {', '.join(PROTOCOLS)}")
     return PROTOCOLS.get(protocol, protocol)
 

@@ -7,8 +7,8 @@ Rows that two reports use are in both manifests and survive the cleaning of one.
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,7 @@ from lib.data.files import Crop
 from lib.data.images import Images
 from lib.data.listing import Photo
 from lib.rows import files
+from lib.rows.executors import RowsError
 from lib.rows.network import Network
 
 ANNOTATIONS = ("instances", "eye", "foot")
@@ -36,7 +37,12 @@ def claim(photos: Images, keys: list[str], **call) -> None:
 
 
 def manifests() -> dict[Path, dict]:
-    return {path: json.loads(path.read_text()) for path in sorted(cache_dir("rows").glob("*.json"))}
+    """Every manifest by its path; a damaged one claims nothing."""
+    found = {}
+    for path in sorted(cache_dir("rows").glob("*.json")):
+        with suppress(ValueError):
+            found[path] = json.loads(path.read_text())
+    return found
 
 
 def call_of(manifest: dict) -> dict:
@@ -56,31 +62,33 @@ def call_of(manifest: dict) -> dict:
 
 def table() -> str:
     """What is kept: photos, chunks and megabytes by report, and what belongs to none."""
-    have: dict[str, int] = {}  # key -> bytes, by whatever code
+    have = {}  # key -> bytes, by whatever code
     for path in cache_dir("rows").glob("*.parquet"):
         have[files.key(path)] = have.get(files.key(path), 0) + path.stat().st_size
-    lines, claimed = [], set()
-    calls = sorted(manifests().values(), key=lambda manifest: manifest["call"]["report"])
-    for report, some in groupby(calls, key=lambda manifest: manifest["call"]["report"]):
-        some = list(some)
-        keys = set().union(*(manifest["keys"] for manifest in some))
-        photos = max(len(manifest["photos"]) for manifest in some)
-        lines.append((report, photos, len(keys & set(have)), len(keys), keys))
-        claimed |= keys
-    if rest := set(have) - claimed:
-        lines.append(("(no report)", "", len(rest), len(rest), rest))
-    rows = [
-        (report, photos, f"{stored} of {all_}", f"{sum(have.get(k, 0) for k in keys) / 1e6:.2f}")
-        for report, photos, stored, all_, keys in lines
-    ]
+    claims: dict[str, set[str]] = {}
+    photos: dict[str, int] = {}
+    for manifest in manifests().values():
+        report = manifest["call"]["report"]
+        claims.setdefault(report, set()).update(manifest["keys"])
+        photos[report] = max(photos.get(report, 0), len(manifest["photos"]))
+    if rest := set(have).difference(*claims.values()):
+        claims["(none)"] = rest
+    lines = [
+        (report, photos.get(report, ""), f"{len(keys & have.keys())} of {len(keys)}",
+         f"{sum(have.get(key, 0) for key in keys) / 1e6:.2f}")
+        for report, keys in sorted(claims.items())
+    ]  # fmt: skip
     columns = ["report", "photos", "chunks", "MB"]
-    return pd.DataFrame(rows, columns=columns).to_string(index=False) if rows else "no rows yet"
+    return pd.DataFrame(lines, columns=columns).to_string(index=False) if lines else "no rows yet"
 
 
 def clean(report: str) -> int:
     """Remove the rows that only ``report`` claims; returns how many bytes that frees."""
-    keys, others = set(), set()
-    for path, manifest in manifests().items():
+    keys, others, calls = set(), set(), manifests()
+    reports = sorted({manifest["call"]["report"] for manifest in calls.values()})
+    if report not in reports:
+        raise RowsError(f"REPORT={report}: has no rows; there are rows of: {', '.join(reports)}")
+    for path, manifest in calls.items():
         if manifest["call"]["report"] == report:
             keys |= set(manifest["keys"])
             path.unlink()

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import rows_work
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_samples import photo_folder, small
 from rows_work import NETWORK, scores
 
-from lib.rows import RowsError, evidence, files, kept
+from lib.rows import Job, RowsError, evidence, files, kept, run_jobs
+from lib.rows.__main__ import main
 from lib.rows.adopt import agree
 from lib.rows.evidence import chunk_rows
 from lib.rows.executors import on_worker
@@ -43,7 +45,9 @@ def photos(folder):
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("ATTRIBUTION_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "rows"
+    threads = torch.get_num_threads()
+    yield tmp_path / "cache" / "rows"
+    torch.set_num_threads(threads)  # which a job on a worker sets to 1
 
 
 def by_photo(rows: pd.DataFrame) -> pd.DataFrame:
@@ -274,8 +278,6 @@ def test_agreement_is_to_tolerance_for_floats_and_exact_for_the_rest():
 
 
 def test_rows_are_listed_by_report_and_shared_ones_survive_a_cleaning(photos, cache):
-    from lib.rows.__main__ import main
-
     evidence(scores, NETWORK, photos.subset(slice(0, 8)), {}, chunk=4, report="one")
     evidence(scores, NETWORK, photos, {}, chunk=4, report="two")
     evidence(scores, NETWORK, photos, {"a": 1}, chunk=12, report="two")
@@ -293,9 +295,20 @@ def test_rows_are_listed_by_report_and_shared_ones_survive_a_cleaning(photos, ca
     assert kept.table() == "no rows yet"
 
 
-def test_adopt_makes_every_call_again(photos, cache, monkeypatch, capsys):
-    from lib.rows.__main__ import main
+def test_the_command_line_refuses_in_one_line(photos, cache, capsys):
+    evidence(scores, NETWORK, photos, {}, report="one")
+    (cache / "damaged.json").write_text("{")
+    for arguments, says in (
+        (["clean", "ones"], "error: REPORT=ones: has no rows; there are rows of: one"),
+        (["estimate", "defualt"], "error: PROFILE=defualt: there is no folder params/defualt"),
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err == says + "\n"
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.split()[4:8] == ["one", "12", "2", "of"]
 
+
+def test_adopt_makes_every_call_again(photos, cache, monkeypatch, capsys):
     monkeypatch.setenv("ADOPT", "")
     box = replace(photos.photos[0], instances=((1, 2, 3, 4),), eye=((5, 6),))
     boxed = replace(photos, photos=(box, *photos.photos[1:]))
@@ -332,10 +345,6 @@ def test_a_full_disk_costs_no_computed_rows(photos, monkeypatch, caplog):
 
 
 def test_trainings_go_the_same_way(tmp_path):
-    import torch
-
-    from lib.rows import Job, run_jobs
-
     jobs = [Job(tmp_path / f"{seed}.pt", rows_work.train_small, (seed,)) for seed in range(3)]
 
     def read(path):
