@@ -3,6 +3,8 @@ PROFILE ?= default
 PARAMS  ?=
 SET     ?=
 REPORT  ?=
+EXTRAS  ?=
+ADOPT   ?=
 # reports at a time where -j does not say: one per core, but 4 at most, as each may take 3 GB
 JOBS    ?= $(shell (nproc || getconf _NPROCESSORS_ONLN || echo 1) 2>/dev/null | awk '{ n = $$1; if (n > 4) n = 4; print n }')
 
@@ -25,15 +27,15 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DEFAULT_GOAL := reports
 .PRECIOUS: reports/%.html reports/%.json
-.PHONY: help env reports each index test bench verify lab clean FORCE $(SLUGS) $(PLAIN) $(SLUGS:%=each-%)
+.PHONY: help env reports each index test bench verify rows clean-rows estimate lab clean FORCE $(SLUGS) $(PLAIN) $(SLUGS:%=each-%)
 
 help: ## this list
 	@echo 'usage: make [target] [PROFILE=default] [PARAMS=file.yaml] [SET="steps=50 noise=0.2"]'; echo
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-31s  %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-31s  %s\n", $$1, $$2 }'
 	@echo "  NN-slug, slug                    one report (there are: $(SLUGS))"
 	@echo "  reports/<profile>/NN-slug.html   one report of one profile"
 
-env: ## make or update .venv from the pins (happens on its own)
+env: ## make or update .venv from the pins (happens on its own) [EXTRAS=cluster: Dask]
 	@command -v python3 >/dev/null || { echo "error: Python 3.11 or newer is needed: install it and run make again" >&2; exit 1; }
 	@python3 -I lib/builder/environment.py $(EXTRAS)
 
@@ -71,6 +73,15 @@ bench: $(SET_UP) ## measure speed and memory against other libraries
 
 verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug] [ALL=1 lists each]
 	@$(CLI) verify $(REPORT) --profile '$(PROFILE)' $(if $(ALL),--all)
+
+rows: $(SET_UP) ## list the rows that are kept [ADOPT=1: try those that other code gave]
+	@$(PYTHON) -m lib.rows $(if $(ADOPT),adopt,list)
+
+clean-rows: $(SET_UP) ## remove the rows that only one report uses [REPORT=NN-slug]
+	@$(PYTHON) -m lib.rows clean '$(REPORT)'
+
+estimate: $(SET_UP) ## what the rows of a profile would cost [PROFILE=imagenet]
+	@$(PYTHON) -m lib.rows estimate '$(PROFILE)' $(if $(WORKERS),--workers '$(WORKERS)')
 
 lab: $(SET_UP) ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks

