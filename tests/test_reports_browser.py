@@ -6,8 +6,10 @@ By default the sample report and index are opened, and every committed page of r
 from pathlib import Path
 
 import pytest
-from devtools import browser
+from browser_tab import browser
 from reports_project import built_project
+
+pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted(p for p in ROOT.glob("reports/default/*.html") if "FAILED" not in p.name)
@@ -16,8 +18,8 @@ SAMPLES = ["01-sample.html", "index.html"]
 
 @pytest.fixture(scope="module")
 def chromium():
-    with browser() as page:
-        yield page
+    with browser() as tab:
+        yield tab
 
 
 @pytest.fixture(params=[*SAMPLES, *COMMITTED], ids=lambda p: getattr(p, "name", p))
@@ -27,29 +29,11 @@ def path(request):
     return built_project() / "reports/default" / request.param
 
 
-def requests_of(page):
-    return [
-        event["params"]["request"]["url"]
-        for event in page.events
-        if event["method"] == "Network.requestWillBeSent"
-        and not event["params"]["request"]["url"].startswith("data:")
-    ]
-
-
-def complaints_of(page):
-    return [
-        event
-        for event in page.events
-        if event["method"]
-        in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-    ]
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_one_request_no_complaint_every_picture(chromium, path, dark):
     chromium.open(path, dark=dark)
-    assert requests_of(chromium) == [path.resolve().as_uri()]
-    assert complaints_of(chromium) == []
+    assert chromium.requests == [path.resolve().as_uri()]
+    assert chromium.complaints == []
     pictures = chromium.run("[...document.images].map(i => [i.alt.trim(), i.naturalWidth])")
     assert all(alt and width > 0 for alt, width in pictures)
     paper, ink = chromium.run(

@@ -1,9 +1,7 @@
-"""Set-up: complete or not at all, shown while it works, and one line when it fails."""
+"""Set-up: complete or not at all, and one line on what to do when it fails."""
 
-import base64
-import hashlib
+import ast
 import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -15,34 +13,46 @@ from lib.builder import environment
 
 SCRIPT = Path(environment.__file__)
 
+# a build backend of its own, so that pip needs no index: the project is its requirements
+BACKEND = """
+import zipfile
 
-def wheel(folder, name, version):
-    """A package of one module, made by hand: pip installs it without any network."""
-    info = f"{name}-{version}.dist-info"
-    about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+def build_editable(folder, config=None, metadata=None):
+    needs = open("requirements.txt").read().split()
+    about = "Metadata-Version: 2.1\\nName: project\\nVersion: 1.0\\nProvides-Extra: test\\n"
+    about += "".join(f"Requires-Dist: {need}\\n" for need in needs)
+    name = "project-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
+        wheel.writestr("project-1.0.dist-info/METADATA", about)
+        tag = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+        wheel.writestr("project-1.0.dist-info/WHEEL", tag)
+        wheel.writestr("project-1.0.dist-info/RECORD", "")
+    return name
+"""
+PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def wheel(folder, version):
+    """A package of one module, made by hand."""
+    info = f"tiny-{version}.dist-info"
     files = {
-        f"{name}.py": f"version = {version!r}\n",
-        f"{info}/METADATA": about,
+        "tiny.py": f"version = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
     }
-    rows = []
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
-        rows.append(f"{path},sha256={digest.rstrip(b'=').decode()},{len(text)}")
-    files[f"{info}/RECORD"] = "\n".join([*rows, ""])
-    made = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(made, "w") as archive:
+    with zipfile.ZipFile(folder / f"tiny-{version}-py3-none-any.whl", "w") as archive:
         for path, text in files.items():
             archive.writestr(path, text)
-    return made
 
 
 def set_up(root, **environ):
     settings = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
     settings |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull}
+    settings |= {"PIP_FIND_LINKS": str(root), "PIP_RETRIES": "0"}
     return subprocess.run(
-        [sys.executable, "-I", str(SCRIPT), str(root)],
-        env=settings | environ, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-I", SCRIPT],
+        cwd=root, env=settings | environ, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
@@ -52,90 +62,61 @@ def version_in(root):
     return subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.strip()
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A folder in which set-up has failed for lack of a network, then succeeded."""
-    folder = tmp_path_factory.mktemp("set-up")
-    wheel(folder, "tiny", "1.0")
-    wheel(folder, "tiny", "2.0")
-    return folder
-
-
-def test_no_network_then_success_then_nothing_to_do_then_a_changed_pin(root):
-    (root / "requirements.txt").write_text("surely-not-here==1.0\n")
-    done = set_up(root)
+def test_no_network_then_success_then_nothing_to_do_then_a_changed_pin(tmp_path):
+    wheel(tmp_path, "1.0")
+    wheel(tmp_path, "2.0")
+    for name, text in {
+        "backend.py": BACKEND,
+        "pyproject.toml": PROJECT,
+        "constraints.txt": "",
+    }.items():
+        (tmp_path / name).write_text(text)
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("surely-not-here==1.0\n")
+    done = set_up(tmp_path)
     assert done.returncode == 1
-    assert re.fullmatch(r"error: the package index cannot be reached: [^\n]*\n", done.stderr)
-    assert "creating .venv" in done.stdout
-    assert "Retrying" in (root / ".venv/install.log").read_text()
-    assert not (root / ".venv/.ready").exists()
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: set-up stopped") and "network" in last and "GB free" in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / ".venv/.ready").exists()
 
-    (root / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
-    done = set_up(root)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "set-up  done in" in done.stdout
-    assert version_in(root) == "1.0"
+    pins.write_text("tiny==1.0\n")
+    done = set_up(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert version_in(tmp_path) == "1.0"
 
-    done = set_up(root)
+    done = set_up(tmp_path)  # nothing to do: not a word
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
-    (root / "requirements.txt").write_text("./tiny-2.0-py3-none-any.whl\n")
-    assert set_up(root).returncode == 0
-    assert version_in(root) == "2.0"
+    pins.write_text("tiny==2.0\n")
+    assert set_up(tmp_path).returncode == 0
+    assert version_in(tmp_path) == "2.0"
 
-    (root / ".venv/bin/python").unlink()  # a broken environment is made anew
-    assert set_up(root).returncode == 0
-    assert version_in(root) == "2.0"
+    (tmp_path / ".venv/bin/python").unlink()  # a broken environment is made anew
+    assert set_up(tmp_path).returncode == 0
+    assert version_in(tmp_path) == "2.0"
 
 
 def test_an_old_python_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(environment.SetUpFailed, match=r"3\.11 or newer is needed, this is 3\.9"):
-        environment.new_enough((3, 9))
-    assert environment.new_enough((3, 11)) == sys.executable
+    monkeypatch.setattr(sys, "version_info", (3, 9))
+    with pytest.raises(SystemExit, match=r"3\.11 or newer is needed, this is 3\.9"):
+        environment.main([])
 
 
-def test_an_old_python_finds_a_newer_one(monkeypatch, tmp_path):
+def test_an_old_python_hands_over_to_a_newer_one(monkeypatch, tmp_path):
     newer = tmp_path / "python3.12"
     newer.write_text("#!/bin/sh\n")
     newer.chmod(0o755)
+    called = []
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment.new_enough((3, 8)) == str(newer)
-
-
-@pytest.mark.parametrize(
-    ("log", "says"),
-    [
-        ("ERROR: [Errno 28] No space left on device", "the disk is full"),
-        ("Failed to establish a new connection: [Errno 111]", "cannot be reached"),
-        (
-            "WARNING: Retrying: Temporary failure in name resolution\n"
-            "ERROR: No matching distribution found for torch==2",
-            "cannot be reached",
-        ),
-        ("ERROR: No matching distribution found for torch==2", "no build of torch==2 for this"),
-        ("OSError: [Errno 13] Permission denied: '.venv'", "cannot be written"),
-        ("something else", "its messages are in .venv/install.log"),
-    ],
-)
-def test_failures_end_in_one_line_on_what_to_do(log, says):
-    line = environment.explain(log, ".venv/install.log")
-    assert says in line
-    assert "\n" not in line
-
-
-def test_progress_says_which_package_and_how_many(tmp_path):
-    reader = environment.Reader(str(tmp_path))
-    reader.read("Collecting numpy==2.4.6 (from -r requirements.txt (line 2))\n")
-    reader.read("  Downloading numpy-2.4.6-cp311-cp311-manylinux_2_28_x86_64.whl (18.2 MB)\n")
-    assert reader.now() == "1 packages so far: downloading numpy (18.2 MB)"
-    reader.read("Installing collected packages: numpy, scipy, torch\n")
-    (tmp_path / "numpy-2.4.6.dist-info").mkdir()
-    assert reader.now() == "installing: 1 of 3 packages"
+    monkeypatch.setattr(sys, "version_info", (3, 8))
+    monkeypatch.setattr(os, "execv", lambda path, words: called.append(words) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        environment.main(["cluster"])
+    assert called == [[str(newer), "-I", str(SCRIPT), "cluster"]]
 
 
 def test_it_starts_on_an_old_python():
     """No syntax that Python 3.6 does not know: it must run in order to say that it is too old."""
-    import ast
-
     ast.parse(SCRIPT.read_text(), feature_version=(3, 6))

@@ -128,10 +128,10 @@ def test_set_up_runs_by_itself_and_its_failure_is_one_line(project):
     link = project / ".venv/bin/python"
     link.unlink(missing_ok=True)
     link.symlink_to(sys.executable)
+    code = "from lib.builder.environment import pins; print(pins(), end='')"
     stamp = subprocess.run(
-        [sys.executable, "-c", "from lib.builder.environment import fingerprint; print(fingerprint('.'))"],
-        cwd=project, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True
+    ).stdout
     (project / ".venv/.ready").write_text(stamp)
     assert make(project, "env", python=None).returncode == 0
     shutil.rmtree(project / ".venv")

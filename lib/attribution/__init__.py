@@ -1,7 +1,7 @@
 """Attribution methods: ``method(classifier, images, targets, *, ...) -> maps``.
 
 Maps are ``(N, C, H, W)`` or ``(N, 1, H, W)``, signed and raw. ``METHODS`` names every method, so
-that a parameter file can choose.
+that a parameter file can choose. Imports copies, networks and core.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """What a notebook writes with: claims, figures, tables, and the record of its numbers.
 
-Imports any room but the builder, which runs notebooks and is never imported by one.
+A notebook imports one name, `Report`, to record its results. Imports any room but the builder.
 """
 
 from lib.report.record import Report

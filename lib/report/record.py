@@ -109,7 +109,7 @@ class Report:
         """Record the finding on one claim of this report.
 
         Args:
-            finding: has verdict, estimate, interval, n, unit and rule (`lib.report.claims.Finding`);
+            finding: has verdict, estimate, interval, n, unit and rule (`claims.Finding`);
                 n = 0 means that the data cannot speak to the claim: its numbers become null.
             wall_clock: the estimate is a time or a ratio of times: shown, not compared by verify.
             rtol, atol: how far a re-run may differ, |new - old| <= atol + rtol * |old|.
