@@ -1,5 +1,6 @@
 """The store: what a key covers, and that a file is believed only where it is what was written."""
 
+import importlib
 import inspect
 import itertools
 import multiprocessing
@@ -108,7 +109,7 @@ def test_the_code_of_a_class_and_pytorchs_version_are_part_of_the_key(tmp_path, 
     file = tmp_path / "networks_of_mine.py"
     file.write_text("from torch import nn\nclass Mine(nn.Linear):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    import networks_of_mine
+    networks_of_mine = importlib.import_module("networks_of_mine")
 
     class Heir(networks_of_mine.Mine):
         pass
