@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from torch import nn
+from support.networks import Exact, small_network
 
 from lib.data.images import load_images
 from lib.networks.classifier import Classifier, load_classifier
@@ -65,18 +65,6 @@ def pixels(photos) -> torch.Tensor:
     return photos.pixels()
 
 
-class Exact(nn.Module):
-    """A function of pixels in float64 as a network: the closed forms of the papers."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-        self.one = nn.Parameter(torch.ones((), dtype=torch.float64))
-
-    def forward(self, x):
-        return self.function(x * self.one)
-
-
 @pytest.fixture(scope="session")
 def exact():
     """``exact(function)``: a classifier whose logits are ``function(x)`` of float64 images."""
@@ -85,30 +73,6 @@ def exact():
         return Classifier(Exact(function), mean=[0.0] * channels, std=[1.0] * channels)
 
     return build
-
-
-class SmallNetwork(nn.Module):
-    """Convolution, batch norm, SiLU: smooth, and of any image size."""
-
-    def __init__(self, classes: int = 4):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.SiLU()
-        )
-        self.head = nn.Linear(8, classes)
-
-    def forward(self, x):
-        return self.head(self.features(x).square().mean((2, 3)))
-
-
-def small_network(seed: int = 0, classes: int = 4) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = SmallNetwork(classes)
-        network.features[1].running_mean.normal_(0, 0.2)
-        network.features[1].running_var.uniform_(0.5, 1.5)
-        network.head.weight.data *= 10
-    return network.eval()
 
 
 @pytest.fixture(scope="session")
@@ -121,9 +85,3 @@ def small() -> Classifier:
 def small64() -> Classifier:
     """The same in float64."""
     return Classifier(small_network().double(), categories=list("abcd"))
-
-
-def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The largest difference over the largest value."""
-    ours, theirs = ours.detach(), theirs.detach()
-    return float((ours - theirs).abs().max() / theirs.abs().max())

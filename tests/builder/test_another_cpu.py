@@ -1,0 +1,69 @@
+"""The reports on other CPUs: their instruction sets, emulated, and other numbers of threads.
+
+Three machines render a report of the smoke profile, each into a folder of its own with a cache of
+its own, so that every network and mask is trained anew; `make verify`'s comparison has to find the
+same verdicts and no number that changed. What a CPU lacks cannot be emulated: below AVX2 (another
+architecture, say) there is nothing to compare.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from support.projects import command, environment
+
+from lib.builder.compare import compare
+from lib.builder.workspace import CODE
+
+REPORTS = ["04-x-gradient", "13-deletion-regions", "15-adversarial-defense"]  # the most sensitive
+MACHINES = {  # name -> (what PyTorch then says, threads, environment)
+    "native": (torch.backends.cpu.get_cpu_capability(), 1, {}),
+    "avx2": ("AVX2", 2, {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    "sse": ("DEFAULT", 1, {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}),
+}
+pytestmark = pytest.mark.skipif(
+    MACHINES["native"][0] not in ("AVX2", "AVX512"), reason="this CPU cannot act as another"
+)
+
+
+@pytest.mark.parametrize("name", ["avx2", "sse"])
+def test_the_other_machine_is_another(name):
+    says, _, emulated = MACHINES[name]
+    ask = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    answer = subprocess.check_output([sys.executable, "-c", ask], env=os.environ | emulated)
+    assert answer.decode().strip() == says
+
+
+@pytest.mark.parametrize("slug", REPORTS)
+def test_another_cpu_comes_to_the_same_verdicts(slug, tmp_path):
+    builds = {name: build(slug, tmp_path / name, *how) for name, (_, *how) in MACHINES.items()}
+    for name, process in builds.items():
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, f"{name}: {said}"
+    results = {name: recorded(tmp_path / name / f"reports/smoke/{slug}.json") for name in MACHINES}
+    for name in ("avx2", "sse"):
+        lines = list(compare(results["native"], results[name]))
+        bad = [line for line in lines if line[0] not in ("PASS", "WALL-CLOCK")]
+        assert lines and not bad, f"{name}: {bad}"
+
+
+def build(slug, root, threads, emulated) -> subprocess.Popen:
+    """Start to render one report of the smoke profile in a project that holds nothing else."""
+    for folder, file in (("notebooks", f"{slug}.ipynb"), ("params/smoke", f"{slug}.yaml")):
+        (root / folder).mkdir(parents=True)
+        shutil.copy(CODE / folder / file, root / folder)
+    environ = environment() | emulated | {"ATTRIBUTION_CACHE": str(root / "cache")}
+    options = ["--profile", "smoke", "--no-index", "--threads", str(threads)]
+    return subprocess.Popen(
+        command(root, "build", slug, *options), env=environ, cwd=root, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def recorded(path) -> dict:
+    """What a report recorded, but for where it was made: of threads there is one, or two."""
+    return json.loads(path.read_text(encoding="utf-8")) | {"provenance": {}}

@@ -1,0 +1,222 @@
+"""What counts as the same number, and what as a change: each in the notebook's own terms."""
+
+import copy
+import json
+
+import pytest
+from support.projects import built_project
+
+from lib.builder.compare import compare
+from lib.core.tolerance import near, on_the_edge, overlap
+
+
+@pytest.fixture
+def old():
+    return json.loads((built_project() / "reports/default/01-sample.json").read_text())
+
+
+@pytest.fixture
+def new(old):
+    """What a re-run gives: of the provenance only what the notebook records."""
+    again = copy.deepcopy(old)
+    again["provenance"] = {"seeds": [0], "device": "cpu", "content_hash": "now"}
+    return again
+
+
+def lines(old, new, *but):
+    return [(s, what) for s, what, _ in compare(old, new) if s not in ("PASS", *but)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "same", "other"),
+    [
+        ({"varies": "exact"}, (3, 3.0), (3, 4)),
+        ({"varies": "exact"}, (0.1 + 0.2, 0.3), (0.3, 0.3 + 1e-8)),
+        ({"varies": "exact"}, (0, 1e-16), (0, 1e-9)),
+        ({"varies": "frozen"}, (2.0, 2.00209), (2.0, 2.00211)),
+        ({"varies": "frozen"}, (-2.0, -2.00209), (-2.0, -2.00211)),
+        ({"varies": "frozen"}, (0.0, 9.9e-5), (0.0, 1.1e-4)),
+        ({"varies": "count", "within": 2}, (235, 237), (235, 238)),
+        ({"varies": "count", "within": 0.2}, (0.1, 0.3), (0.1, 0.31)),
+        ({"varies": "identity", "within": 1e-5}, (1e-9, 9e-6), (1e-9, 2e-5)),
+        ({"varies": "identity", "within": 1e-5}, (0.5, 2e-5), (0.5, 9e-6)),
+    ],
+)
+def test_values_agree_as_far_as_they_can_vary(rule, same, other):
+    assert near(*same, rule)
+    assert not near(*other, rule)
+
+
+@pytest.mark.parametrize("varies", ["exact", "frozen"])
+def test_a_number_moved_by_five_percent_is_seen(varies):
+    for value in (0.05, 0.2929, -17.0, 1e6):
+        assert near(value, value, {"varies": varies})
+        assert not near(value * 1.05, value, {"varies": varies})
+
+
+def test_trained_numbers_agree_through_either_interval():
+    assert overlap(0.5, (0, 1), 0.9, (0.8, 1.0))
+    assert overlap(0.9, (0.8, 1.0), 0.5, (0, 1))
+    assert not overlap(0.5, (0.4, 0.6), 0.7, (0.65, 0.75))
+    assert overlap(0.5, (0.5, 0.5), 0.45, (0.4, 0.55))  # all draws alike: no spread to compare
+    assert overlap(0.5, (0.5, 0.5), 0.50001, (0.50001, 0.50001))
+
+
+def test_an_interval_that_is_ten_times_as_wide_is_another_measurement():
+    assert overlap(0.5, (0.0, 0.9), 0.8, (0.7, 0.8))  # nine times
+    assert not overlap(0.5, (-9, 9), 0.8, (0.7, 0.9))
+    assert not overlap(0.8, (0.7, 0.9), 0.8, (-9, 9))
+
+
+def test_an_interval_that_does_not_hold_its_own_estimate_says_nothing():
+    assert not overlap(1e9, (0.4, 0.6), 0.5, (0.4, 0.6))
+    assert not overlap(0.5, (0.6, 0.4), 0.5, (0.4, 0.6))
+
+
+def test_the_edge_is_a_tenth_of_the_width():
+    assert on_the_edge((-0.05, 0.95), 0.0)
+    assert on_the_edge((0.05, 1.05), 0.0)
+    assert not on_the_edge((-0.15, 0.85), 0.0)
+    assert on_the_edge((-0.15, 0.85), 0.9)
+    assert not on_the_edge((0.5, 0.5), 0.0)
+
+
+def test_the_same_results_pass(old, new):
+    found = list(compare(old, new))
+    assert {status for status, _, _ in found} == {"PASS", "WALL-CLOCK"}
+    assert [what for status, what, _ in found if status == "WALL-CLOCK"] == ["SA-3", "wave.seconds"]
+
+
+CHANGES = {
+    "SA-1.verdict": (("claims", 0, "verdict"), "contradicted"),
+    "SA-1.estimate": (("claims", 0, "estimate"), 0.5),
+    "SA-1.n": (("claims", 0, "n"), 21),
+    "SA-1.statement": (("claims", 0, "statement"), "Another."),
+    "SA-1.measure": (("claims", 0, "measure"), "Another."),
+    "SA-1.source": (("claims", 0, "source"), "Another."),
+    "SA-1.rule": (("claims", 0, "rule"), "Another."),
+    "SA-1.unit": (("claims", 0, "unit"), "percent"),
+    "SA-1.varies": (("claims", 0, "varies"), "trained"),
+    "SA-1.n_within": (("claims", 0, "n_within"), 9),
+    "SA-1.threshold": (("claims", 0, "threshold"), 0.4),
+    "SA-1.wall_clock": (("claims", 0, "wall_clock"), True),
+    "SA-1.note": (("claims", 0, "note"), "Proven."),
+    "SA-2.interval.low": (("claims", 1, "interval"), [-0.6, -1e-5]),
+    "SA-3.n": (("claims", 2, "n"), 21),
+    "SA-3.rule": (("claims", 2, "rule"), "Another."),
+    "wave.mean": (("metrics", "wave.mean"), 0.2),
+    "wave.mean: varies": (("tolerances", "wave.mean"), {"varies": "trained"}),
+    "wave.mean: within": (("tolerances", "wave.mean"), {"varies": "frozen", "within": 9.0}),
+    "other": (("metrics", "other"), 1.0),
+    "parameter steps": (("parameters", "steps"), 6),
+    "parameter more": (("parameters", "more"), 6),
+    "provenance seeds": (("provenance", "seeds"), [1]),
+    "title": (("title",), "Another title"),
+    "question": (("question",), "Another?"),
+    "profile": (("profile",), "smoke"),
+    "report": (("report",), "02-quick"),
+    "changed": (("changed",), []),
+    "note": (("note",), "Proven."),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_each_change_of_the_file_is_one_line(old, new, what):
+    *path, last = CHANGES[what][0]
+    place = old
+    for key in path:
+        place = place[key]
+    place[last] = CHANGES[what][1]
+    assert lines(old, new, "WALL-CLOCK") == [("CHANGED", what)]
+
+
+def test_missing_numbers_are_changes(old, new):
+    del new["metrics"]["wave.mean"], new["wall_clock"]["wave.seconds"], new["claims"][0]
+    gone = [("CHANGED", "SA-1"), ("CHANGED", "wave.mean"), ("CHANGED", "wave.seconds")]
+    assert lines(old, new, "WALL-CLOCK") == gone
+    assert (
+        lines(new | {"provenance": {"seeds": [0]}}, old | {"provenance": {}}, "WALL-CLOCK") == gone
+    )
+
+
+@pytest.mark.parametrize("value", [True, "0.5", None, float("nan")])
+def test_what_is_not_a_number_does_not_pass_for_one(old, new, value):
+    old["metrics"]["wave.mean"], new["metrics"]["wave.mean"] = value, 1.0
+    try:
+        assert ("CHANGED", "wave.mean") in lines(old, new)
+    except TypeError:  # for verify, a report that was not compared
+        assert isinstance(value, str) or value is None
+
+
+def test_a_claim_that_stands_there_twice_is_a_change(old, new):
+    old["claims"].insert(0, old["claims"][0] | {"verdict": "contradicted"})
+    assert lines(old, new, "WALL-CLOCK") == [("CHANGED", "claims")]
+
+
+def test_the_files_own_tolerance_is_not_believed(old, new):
+    old["tolerances"]["wave.mean"] = {"varies": "count", "within": 100.0}
+    old["metrics"]["wave.mean"] += 0.01
+    changed = lines(old, new, "WALL-CLOCK")
+    assert ("CHANGED", "wave.mean") in changed
+    assert ("CHANGED", "wave.mean: varies") in changed
+
+
+def test_wall_clock_values_are_not_compared_but_their_n_is(old, new):
+    new["claims"][2] |= {"estimate": 1.0, "verdict": "supported", "interval": [0, 2]}
+    new["wall_clock"]["wave.seconds"] = 99.0
+    assert lines(old, new, "WALL-CLOCK") == []
+    new["claims"][2] |= {"estimate": None, "verdict": "inconclusive"}
+    remarks = [remark for _, what, remark in compare(old, new) if what == "SA-3"]
+    assert len(remarks) == 1 and remarks[0].endswith("-> inconclusive, –")
+
+
+def test_what_cannot_be_measured_has_no_numbers(old, new):
+    nothing = {"n": 0, "verdict": "inconclusive", "estimate": None, "interval": [None, None]}
+    for results in (old, new):
+        results["claims"][0] |= nothing
+    assert lines(old, new, "WALL-CLOCK") == []
+    old["claims"][0]["estimate"] = 0.3  # a number out of nothing
+    assert lines(old, new, "WALL-CLOCK") == [("CHANGED", "SA-1.estimate")]
+    new["claims"][0] |= {"n": 20, "estimate": 0.3, "interval": [0.2, 0.4], "n_within": 20}
+    assert ("CHANGED", "SA-1.n") in lines(old, new)
+
+
+@pytest.fixture
+def trained(old, new):
+    for results in (old, new):
+        results["claims"][0] |= {
+            "varies": "trained", "threshold": 0.0, "n_within": 2,
+            "verdict": "supported", "estimate": 0.5, "interval": [0.05, 1.05],
+        }  # fmt: skip
+    return old, new
+
+
+def test_a_trained_claim_agrees_through_its_intervals(trained):
+    old, new = trained
+    new["claims"][0] |= {"estimate": 0.9, "interval": [0.6, 1.2], "n": 22}
+    assert lines(old, new, "WALL-CLOCK") == []
+    new["claims"][0] |= {"estimate": 1.4, "interval": [1.1, 1.6]}
+    assert lines(old, new, "WALL-CLOCK") == [("CHANGED", "SA-1.estimate")]
+    new["claims"][0] |= {"estimate": 0.9, "interval": [0.6, 1.2], "n": 23}
+    assert lines(old, new, "WALL-CLOCK") == [("CHANGED", "SA-1.n")]
+
+
+def test_a_verdict_may_turn_on_the_edge_and_nowhere_else(trained):
+    old, new = trained
+    new["claims"][0] |= {"verdict": "inconclusive", "interval": [-0.1, 1.0]}
+    assert lines(old, new, "WALL-CLOCK") == [("EDGE", "SA-1.verdict")]
+    far = {"verdict": "inconclusive", "interval": [-0.3, 1.0]}
+    old["claims"][0]["interval"] = [0.3, 1.0]
+    new["claims"][0] |= far
+    assert lines(old, new, "WALL-CLOCK") == [("CHANGED", "SA-1.verdict")]
+    near_zero = {"verdict": "contradicted", "interval": [-0.9, -0.01], "estimate": -0.4}
+    new["claims"][0] |= near_zero  # from one side to the other is no edge
+    assert ("CHANGED", "SA-1.verdict") in lines(old, new)
+
+
+def test_a_frozen_verdict_never_turns(trained):
+    old, new = trained
+    for results in trained:
+        results["claims"][0]["varies"] = "frozen"
+    new["claims"][0] |= {"verdict": "inconclusive"}
+    assert lines(old, new, "WALL-CLOCK") == [("CHANGED", "SA-1.verdict")]

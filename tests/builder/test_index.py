@@ -1,0 +1,244 @@
+"""The index: a card per report, its state, and the ledger of all claims."""
+
+import base64
+import json
+import os
+import re
+import struct
+import zlib
+
+import pytest
+from support.projects import built_project, copy_of_built, forge, make_project, reports
+
+from lib.builder.build import is_current
+from lib.builder.check import page_problems
+from lib.builder.index import card, thumbnail, write_index
+from lib.builder.overrides import resolve_run
+from lib.builder.pair import damage
+from lib.builder.provenance import content_hash
+from lib.builder.workspace import Project
+
+
+def index_of(root, profile="default"):
+    return write_index(Project(root), profile).read_text()
+
+
+def card_of(html, slug):
+    return next(c for c in re.findall(r"(?s)<article.*?</article>", html) if f"{slug}." in c)
+
+
+@pytest.fixture(scope="module")
+def html():
+    return (built_project() / "reports/default/index.html").read_text()
+
+
+def test_it_stands_alone(html):
+    assert page_problems(html) == []
+    assert len(html.encode()) < 100_000
+
+
+def test_cards_show_picture_question_verdicts_time_and_size(html):
+    sample = card_of(html, "01-sample")
+    assert 'src="data:image/jpeg;base64,' in sample
+    assert 'alt="A wave of about one period."' in sample
+    assert '<a href="01-sample.html">A sample report</a>' in sample
+    assert "Does a wave stay below one half" in sample
+    for id, verdict in (("SA-1", "supported"), ("SA-2", "contradicted"), ("SA-3", "inconclusive")):
+        assert f'href="01-sample.html#claim-{id}"' in sample
+        assert f"{id} {verdict}" in sample
+    assert re.search(r"Built in \d+ s", sample)
+    assert re.search(r"\d\.\d MB", sample)
+    assert "Stale" not in sample
+    assert "failed" not in sample
+    assert "<img" not in card_of(html, "02-quick")
+
+
+def test_links_from_cards_lead_into_the_reports(html):
+    for page, anchor in re.findall(r'href="([0-9a-z-]+\.html)#([^"]+)"', html):
+        assert f'id="{anchor}"' in (built_project() / "reports/default" / page).read_text()
+
+
+def test_the_ledger_lists_every_claim_with_its_status(html):
+    ledger = re.search(r'(?s)<table class="ledger">.*</table>', html)[0]
+    assert re.findall(r'<tr id="([A-Z]+-\d)"', ledger) == ["SA-1", "SA-2", "SA-3", "QU-1", "NO-1"]
+    assert "4 of 5 claims measured" in html
+    assert "no report yet" in ledger
+    assert "[−0.500, −1.00 × 10<sup>−5</sup>]" in ledger
+    assert "A &lt; B &amp; &lt;script&gt;" in ledger
+
+
+def test_all_claims_of_the_real_ledger_are_listed(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    html = index_of(tmp_path)
+    assert html.count("no report yet") == 43
+    assert "No report is rendered yet" in html
+
+
+def test_states(tmp_path):
+    root = copy_of_built(tmp_path)
+    project = Project(root)
+    assert card(project, "default", "02-quick").state == "current"
+    (root / "params/default/02-quick.yaml").write_text("steps: 99\n")
+    assert "<b>Stale:</b> its notebook, parameters" in card_of(index_of(root), "02-quick")
+    (root / "params/default/02-quick.yaml").write_text("steps: 5\n")
+    (root / "reports/default/02-quick.FAILED.html").write_text("x")
+    assert "The last build failed" in card_of(index_of(root), "02-quick")
+    assert "This is the report before it" in card_of(index_of(root), "02-quick")
+    (root / "notebooks/02-quick.ipynb").unlink()
+    assert "its notebook is gone" in card_of(index_of(root), "02-quick")
+
+
+def test_a_notebook_without_a_report_is_listed(tmp_path):
+    root = make_project(tmp_path / "project")
+    html = index_of(root)
+    assert html.count("not yet rendered") == 4
+    assert "<code>make 01-sample</code>" in html
+    assert "A quick report" in html
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("02-quick.json", '"supported"', '"contradicted"', "02-quick.json was edited"),
+        ("02-quick.json", '"estimate": 1.0', '"estimate": 1.00', "02-quick.json was edited"),
+        ("02-quick.json", '"n": 1,', '"n": 900,\n   "n": 1,', "02-quick.json was edited"),
+        ("02-quick.html", "supported", "contradicted", "02-quick.html was edited or damaged"),
+        ("02-quick.html", "</html>", "", "02-quick.html was edited or damaged"),
+    ],
+)
+def test_an_edited_file_is_neither_current_nor_believed(tmp_path, file, old, new, says):
+    root = copy_of_built(tmp_path)
+    project = Project(root)
+    run = resolve_run(project, "02-quick", "default")
+    assert is_current(run, content_hash(run))
+    edit(root / "reports/default" / file, old, new)
+    assert not is_current(run, content_hash(run))
+    html = index_of(root)
+    quick = card_of(html, "02-quick")
+    assert f"<b>Damaged or edited:</b> {says}" in quick
+    assert "QU-1" not in quick and 'href="02-quick.html' not in html
+    assert "3 of 5 claims measured" in html
+    row = re.search(r'(?s)<tr id="QU-1">.*?</tr>', html)[0]
+    assert "damaged" in row and "badge" not in row
+    assert "is current" not in reports(root, "build", "quick").stdout
+    assert damage(project, "default", "02-quick") == ""
+    assert "4 of 5 claims measured" in index_of(root)
+
+
+def half_a_pair(folder):
+    (folder / "02-quick.json").unlink()
+
+
+def old_format(folder):
+    results = json.loads((folder / "02-quick.json").read_text())
+    for name in ("sha256", "build", "metrics"):
+        results.pop(name)
+    (folder / "02-quick.json").write_text(json.dumps(results))
+
+
+def sealed_without_titles(folder):
+    forge(folder.parents[1], "02-quick", lambda results: results.pop("title"))
+
+
+def sealed_without_an_interval(folder):
+    forge(folder.parents[1], "02-quick", lambda results: results["claims"][0].pop("interval"))
+
+
+def another_report(folder):
+    for kind in ("html", "json"):
+        (folder / f"02-quick.{kind}").write_bytes((folder / f"01-sample.{kind}").read_bytes())
+
+
+def damaged_byte(folder):
+    page = (folder / "02-quick.html").read_bytes()
+    (folder / "02-quick.html").write_bytes(page[:3000] + b"\xff" + page[3001:])
+
+
+def deep_brackets(folder):
+    (folder / "02-quick.json").write_text("[" * 200_000)
+
+
+def a_folder(folder):
+    (folder / "02-quick.html").unlink()
+    (folder / "02-quick.html").mkdir()
+
+
+def a_link_loop(folder):
+    (folder / "02-quick.html").unlink()
+    (folder / "02-quick.html").symlink_to("02-quick.html")
+
+
+def a_pipe(folder):
+    (folder / "02-quick.json").unlink()
+    os.mkfifo(folder / "02-quick.json")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        half_a_pair,
+        old_format,
+        sealed_without_titles,
+        sealed_without_an_interval,
+        another_report,
+        damaged_byte,
+        deep_brackets,
+        a_folder,
+        a_link_loop,
+        a_pipe,
+    ],
+)
+def test_one_bad_file_spoils_one_card(tmp_path, spoil):
+    root = copy_of_built(tmp_path)
+    spoil(root / "reports/default")
+    html = index_of(root)
+    assert "Damaged or edited" in card_of(html, "02-quick")
+    assert "SA-1 supported" in card_of(html, "01-sample")
+    assert "3 of 5 claims measured" in html
+
+
+@pytest.mark.parametrize("name", ["javascript:alert(1)", 'a"b<c>#d?e%41', "\udcff", "é 1", ".x"])
+def test_an_odd_name_spoils_no_index(tmp_path, name):
+    root = copy_of_built(tmp_path)
+    for kind in ("html", "json"):
+        text = (root / f"reports/default/02-quick.{kind}").read_bytes()
+        (root / f"reports/default/{name}.{kind}").write_bytes(text)
+    html = index_of(root)
+    assert page_problems(html) == []
+    assert "4 of 5 claims measured" in html
+    assert html.count("<article") == 3
+
+
+def cover(width, height):
+    """A PNG of one color whose size stands in its head; its data are cut off."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk).decode()
+
+
+@pytest.mark.parametrize("size", [(10**9, 10**9), (20_000, 20_000), (10_000, 10_000), (8, 8)])
+def test_a_cover_that_cannot_be_read_is_left_out(size):
+    tag = f'<img data-cover alt="x" src="data:image/png;base64,{cover(*size)}">'
+    assert thumbnail(tag) == ("", "")
+
+
+def test_experiments_have_an_index_of_their_own(tmp_path):
+    root = copy_of_built(tmp_path)
+    assert reports(root, "build", "quick", "--set", "steps=9").returncode == 0
+    html = (root / "reports/custom/index.html").read_text()
+    assert "01-sample.html" not in html
+    assert "Stale" not in card_of(html, "02-quick")
+    (root / "requirements.txt").write_text("changed\n")
+    assert "Stale" in card_of(index_of(root, "custom"), "02-quick")
+
+
+def test_the_index_of_an_unknown_profile_is_refused(tmp_path):
+    done = reports(make_project(tmp_path / "project"), "index", "--profile", "defualt")
+    assert done.returncode == 2
+    assert "did you mean 'default'" in done.stderr

@@ -1,0 +1,137 @@
+"""The Makefile, on a copy of the builder with notebooks of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.projects import PARAMETERS, QUICK, environment, make_project, write_notebook
+
+ROOT = Path(__file__).parents[2]
+
+
+def make(root, *arguments, python=sys.executable):
+    inherited = {
+        k: v for k, v in environment().items() if k not in ("PYTHON", "PROFILE", "SET", "PARAMS")
+    }
+    inherited["PYTHONPATH"] = str(root)
+    words = ["make", *arguments] + ([f"PYTHON={python}"] if python else [])
+    return subprocess.run(
+        words, cwd=root, env=inherited, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with one good and one broken notebook, and the builder itself."""
+    root = make_project(tmp_path_factory.mktemp("make") / "project")
+    ours = shutil.ignore_patterns("__pycache__", "claims.csv")
+    shutil.copytree(ROOT / "lib/builder", root / "lib/builder", ignore=ours, dirs_exist_ok=True)
+    for name in ("lib/__init__.py", "lib/builder/environment.py", "Makefile"):
+        shutil.copy(ROOT / name, root / name)
+    (root / "notebooks/01-sample.ipynb").unlink()
+    write_notebook(
+        root, "00-broken", [QUICK[0], ("code", PARAMETERS, "parameters"), ("code", "1/0")]
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def first(project):
+    """What `make -k -j2` says the first time."""
+    return make(project, "-k", "-j2")
+
+
+def test_everything_that_can_be_rendered_is_and_the_failure_counts(project, first):
+    assert first.returncode != 0
+    assert "02-quick  done: reports/default/02-quick.html" in first.stdout
+    assert "00-broken  FAILED (cell 3): ZeroDivisionError" in first.stderr
+    assert first.stdout.splitlines()[-1] == "Open reports/default/index.html"
+    index = (project / "reports/default/index.html").read_text()
+    assert "The last build failed" in index
+    assert "QU-1 supported" in index
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["JOBS=3"], "-j3"), (["-j2", "JOBS=3"], "-j2"), (["-j1", "JOBS=3"], "-j1")],
+)
+def test_reports_are_made_several_at_a_time_unless_j_says_otherwise(project, arguments, expected):
+    """What the builder reads to share the cores out, caught by a stand-in for Python."""
+    spy = project / "spy"
+    spy.write_text('#!/bin/sh\necho "flags: $MAKEFLAGS"\n')
+    spy.chmod(0o755)
+    flags = make(project, *arguments, python=str(spy)).stdout.splitlines()
+    assert len(flags) == 3
+    assert all(f" {expected}" in line for line in flags[:2])
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (3, 3), (64, 4)])
+def test_one_report_per_core_and_four_at_most(project, monkeypatch, cores, expected):
+    tools = project / f"tools-{cores}"
+    tools.mkdir()
+    for name, answer in (("nproc", cores), ("spy", '"flags: $MAKEFLAGS"')):
+        (tools / name).write_text(f"#!/bin/sh\necho {answer}\n")
+        (tools / name).chmod(0o755)
+    before = set(project.iterdir())
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    flags = make(project, python=str(tools / "spy")).stdout.splitlines()
+    assert all(f" -j{expected} " in f"{line} " for line in flags[:2])
+    assert set(project.iterdir()) == before
+
+
+@pytest.mark.parametrize("target", ["02-quick", "quick", "reports/default/02-quick.html"])
+def test_each_name_of_a_report_finds_it_current(project, first, target):
+    done = make(project, target)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "02-quick  is current: reports/default/02-quick.html\n"
+
+
+def test_set_with_quotes_and_dollars_reaches_the_report_as_written(project, first):
+    done = make(project, "quick", "SET=steps=9 kind='cosine' names='[it, \"$$5\"]'")
+    assert done.returncode == 0, done.stderr
+    results = (project / "reports/custom/02-quick.json").read_text()
+    assert '"steps": 9' in results
+    assert '"$5"' in results
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["quick", "SET=stepz=9"], "error: SET: stepz: no such parameter; did you mean 'steps'?"),
+        (["quick", "PARAMS=none.yaml"], "error: none.yaml: no such file"),
+        (["quick", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
+        (["verify", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
+        (["quik"], "No rule to make target"),
+    ],
+)
+def test_wrong_input_is_one_line(project, first, arguments, says):
+    done = make(project, *arguments)
+    assert done.returncode != 0
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_has_a_line_for_every_public_target(project):
+    text = make(project, "help").stdout
+    for target in ("help", "env", "reports", "index", "test", "bench", "verify", "lab", "clean"):
+        assert f"\n  {target} " in text
+    for word in ("PROFILE=", "PARAMS=", "SET=", "NN-slug", "reports/<profile>/NN-slug.html"):
+        assert word in text
+
+
+def test_set_up_runs_by_itself_and_its_failure_is_one_line(project):
+    """Without PYTHON= the environment comes first: a stamp that fits needs no pip."""
+    os.makedirs(project / ".venv/bin", exist_ok=True)
+    link = project / ".venv/bin/python"
+    link.unlink(missing_ok=True)
+    link.symlink_to(sys.executable)
+    code = "from lib.builder.environment import pins; print(pins(), end='')"
+    stamp = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True
+    ).stdout
+    (project / ".venv/.ready").write_text(stamp)
+    assert make(project, "env", python=None).returncode == 0
+    shutil.rmtree(project / ".venv")

@@ -1,0 +1,96 @@
+"""Every notebook, through its smoke profile: built once by papermill, run again by nbval.
+
+nbval compares the text of every output, so a report that is not deterministic fails. Figures are
+compared here, byte by byte. `SMOKE=07-pixel-removal` restricts the run to some reports.
+"""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CHOSEN = [
+    path for path in NOTEBOOKS if os.environ.get("SMOKE", path.stem) in (path.stem, path.stem[3:])
+]
+PROFILES = ("smoke", "imagenet")
+
+NBVAL = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"]
+NBVAL += ["-p", "no:cacheprovider", "--nbval-cell-timeout", "600"]
+NBVAL += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval.cfg")]
+
+
+def source(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def code_cells(notebook: dict) -> list[dict]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_without_outputs(path):
+    assert not [c for c in code_cells(source(path)) if c["outputs"] or c["execution_count"]]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_can_be_read(path):
+    """Cells that carry an idea (their code is not hidden) stay short."""
+    for cell in code_cells(source(path)):
+        tags = cell["metadata"].get("tags", [])
+        if not {"remove-input", "parameters"} & set(tags):
+            lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
+            assert len(lines) <= 25, f"{path.name}, {cell['id']}: {len(lines)} lines"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_profile_has_parameters(path, profile):
+    assert (ROOT / "params" / profile / f"{path.stem}.yaml").is_file()
+
+
+@pytest.mark.parametrize("path", CHOSEN, ids=lambda path: path.stem)
+def test_smoke_report_is_built_and_reproduced(path, tmp_path):
+    environment = os.environ | {"REPORT_PROGRESS": "off"}
+    build = [sys.executable, "-m", "lib.builder", "build", path.stem, "--profile", "smoke"]
+    built = subprocess.run([*build, "--no-index"], cwd=ROOT, text=True, capture_output=True)
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    executed = ROOT / ".cache" / "executed" / "smoke" / path.name
+    assert all(cell["execution_count"] for cell in code_cells(source(executed)))
+
+    copy = ROOT / "notebooks" / f".nbval-{path.name}"  # nbval runs in the notebook's own folder
+    copy.write_text(executed.read_text())
+    try:
+        again = subprocess.run(
+            [*NBVAL, str(copy)],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            capture_output=True,
+        )
+    finally:
+        copy.unlink()
+    assert again.returncode == 0, again.stdout[-6000:]
+    assert f"{len(code_cells(source(executed)))} passed" in again.stdout
+
+
+def pictures(notebook: dict) -> list[bytes]:
+    return [
+        base64.b64decode("".join(content) if isinstance(content, list) else content)
+        for cell in code_cells(notebook)
+        for output in cell["outputs"]
+        for mime, content in output.get("data", {}).items()
+        if mime in ("image/png", "image/jpeg")
+    ]
+
+
+@pytest.mark.parametrize("path", CHOSEN, ids=lambda path: path.stem)
+def test_figures_are_photographs_of_this_run(path):
+    executed = ROOT / ".cache" / "executed" / "smoke" / path.name
+    found = pictures(source(executed))
+    assert found and len(set(found)) == len(found)

@@ -1,0 +1,263 @@
+"""The page: one file, escaped, described, with mathematics, and the same when built again."""
+
+import json
+import re
+
+import nbformat
+import pytest
+from support.projects import built_project, copy_of_built, notebook, reports
+
+from lib.builder.check import page_problems
+from lib.builder.execute import ReportFailed
+from lib.builder.markdown import Contents, trusted, untrusted
+from lib.builder.mathml import mathml
+from lib.builder.render import render_body, title_and_question
+
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhg"
+    "GAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture(scope="module")
+def html():
+    return (built_project() / "reports/default/01-sample.html").read_text()
+
+
+def body_of(*outputs, source="x", tags=()):
+    """Render one code cell with the given outputs; return the HTML and the warnings."""
+    made = nbformat.from_dict(notebook([("code", source, *tags)]))
+    made.cells[0].execution_count = 1
+    made.cells[0].outputs = [nbformat.from_dict(output) for output in outputs]
+    html, body = render_body(made, ".")
+    return html, body.warnings
+
+
+def display(data, metadata=None):
+    return {"output_type": "display_data", "data": data, "metadata": metadata or {}}
+
+
+def test_nothing_is_loaded_and_nothing_runs(html):
+    assert page_problems(html) == []
+    assert "<script" not in html
+    assert not re.search(r"""<[^>]*(?:src|srcset)=(?!["']?data:)""", html)
+    assert not re.search(r"@import|url\(", html)
+    assert "ns0:" not in html
+    assert html.count("<!DOCTYPE html>") == 1
+
+
+def test_the_shell_is_small(html):
+    shell = re.sub(r"(?s)<article>.*</article>", "", html)
+    assert len(shell.encode()) < 20_000
+
+
+def test_text_from_data_is_escaped(html):
+    for harmless in (
+        "alert(1)&lt;/script&gt;.jpg *not bold* $x$",
+        "alert(2)",
+        "alert(3)",
+        "&lt;b&gt;by",
+    ):
+        assert harmless in html
+    assert "<b>by</b>" not in html
+
+
+def test_header_contents_and_numbering(html):
+    assert "<title>A sample report</title>" in html
+    assert html.count("<h1>") == 1
+    assert re.search(r'<div class="question"><p><strong>Does a wave</strong> stay', html)
+    for anchor in (
+        "the-formula",
+        "a-second-level",
+        "verdict",
+        "verdict-2",
+        "claim-SA-1",
+        "figure-1",
+    ):
+        assert html.count(f'id="{anchor}"') == 1
+    assert '<a href="#verdict-2">Verdict</a>' in html
+    assert re.search(r"Figure 1\.</span>The wave, <math", html)
+    assert [f"Table {n}." in html for n in (1, 2, 3)] == [True, True, False]
+    assert html.index("claim-SA-2") < html.index("<article>")  # verdicts come first
+    assert 'class="changed"' in html
+
+
+def test_code_is_folded_and_solutions_hold_markdown(html):
+    assert html.count('<details class="code">') == 4  # the cells that are not tagged remove-input
+    assert "injected-parameters" not in html
+    solution = re.search(r"(?s)<details><summary>Solution</summary>(.*?)</details>", html)[1]
+    assert "<em>much</em>" in solution
+    assert "<math" in solution
+
+
+def test_stderr_is_a_warning_and_not_on_the_page(tmp_path):
+    root = copy_of_built(tmp_path)
+    done = reports(root, "build", "quick", "--set", "fault=stderr")
+    assert done.returncode == 0
+    assert "cell 3 wrote to stderr (not shown): a warning from below" in done.stdout
+    page = (root / "reports/custom/02-quick.html").read_text()
+    assert page.count("a warning from below") == 1  # in the code that writes it
+
+
+def test_building_again_gives_the_same_bytes_but_for_the_time(tmp_path):
+    root = copy_of_built(tmp_path)
+    assert reports(root, "build", "--force", "01-sample").returncode == 0
+    for name in ("01-sample.html", "01-sample.json"):
+        old, new = (
+            (place / "reports/default" / name).read_text() for place in (built_project(), root)
+        )
+        if name.endswith("html"):
+            old, new = (re.sub(r'(?<=class="built">)[^<]*', "", text) for text in (old, new))
+        else:
+            old, new = ({**json.loads(text), "build": None} for text in (old, new))
+        assert old == new
+
+
+@pytest.mark.parametrize("mime", ["image/png", "image/jpeg", "image/svg+xml"])
+def test_figures_need_alt_text_and_caption(mime):
+    facts = {"alt": 'A "dot" <b>', "caption": "A <script>dot</script>."}
+    html, _ = body_of(display({mime: PIXEL}, {mime: facts}))
+    assert 'alt="A &quot;dot&quot; &lt;b&gt;"' in html or "alt='A \"dot\" &lt;b&gt;'" in html
+    assert "<script" not in html
+    for missing in ("alt", "caption"):
+        with pytest.raises(ReportFailed, match="figure 1 has no " + missing):
+            body_of(display({mime: PIXEL}, {mime: facts | {missing: " "}}))
+    with pytest.raises(ReportFailed, match="figure 1 has no alt"):
+        body_of(display({mime: PIXEL}))
+
+
+def test_html_that_no_helper_built_is_shown_as_text():
+    evil = {"text/html": "<script>alert(1)</script>", "text/plain": "<evil> at 0x7f0123456789"}
+    html, warnings = body_of(display(evil))
+    assert "&lt;evil&gt;" in html
+    assert "alert" not in html
+    assert any("no Report helper" in warning for warning in warnings)
+    assert any("memory address" in warning for warning in warnings)
+    html, _ = body_of(display({"application/javascript": "alert(1)", "text/plain": "js"}))
+    assert "alert" not in html
+
+
+def test_markdown_from_code_cannot_hold_html_or_bad_links():
+    source = "<img src=x onerror=alert(1)> [a](javascript:alert(2)) **bold** $x$"
+    html = untrusted(source, Contents())
+    assert "<img" not in html
+    assert "javascript:" not in html
+    assert "<strong>bold</strong>" in html
+    assert "<math" in html
+
+
+def test_tags_hide_code_output_or_both():
+    shown = {"output_type": "stream", "name": "stdout", "text": "printed"}
+    html, _ = body_of(shown, source="code_here", tags=["remove-input"])
+    assert ("code_here" in html, "printed" in html) == (False, True)
+    html, _ = body_of(shown, source="code_here", tags=["remove-output"])
+    assert ("code_here" in html, "printed" in html) == (True, False)
+    html, _ = body_of(shown, source="code_here", tags=["remove-cell"])
+    assert html.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\frac{\partial f}{\partial x_i} \odot (x - x')",
+        r"\int_0^1 \nabla f(x' + \alpha (x - x'))\, d\alpha",
+        r"\begin{align*} a &= b \\ c &= d \end{align*}",
+        r"f(x) = \begin{cases} 1 & x > 0 \\ 0 & x \le 0 \end{cases}",
+        r"\underset{m}{\mathrm{arg\,min}}\; \lVert m \rVert_1",
+        r"\{a < b \& c\}",
+    ],
+)
+def test_mathematics_becomes_mathml(tex):
+    html = mathml(tex, "block")
+    assert html.startswith('<span class="formula"')
+    assert "<math" in html
+    assert "xmlns" not in html
+
+
+@pytest.mark.parametrize(
+    ("tex", "character"),
+    [
+        (r"\mathbb{1}", "𝟙"),
+        (r"\mathbb{R}", "ℝ"),
+        (r"\boldsymbol{\theta}", "𝜽"),
+        (r"\mathbf{x}", "𝐱"),
+    ],
+)
+def test_styled_letters_are_characters(tex, character):
+    from html import unescape
+
+    assert character in unescape(mathml(tex))
+    assert 'mathvariant="bold' not in mathml(tex)
+
+
+def test_bare_bars_do_not_stretch_and_those_after_left_do():
+    assert mathml(r"\lVert x\rVert_1 + |y|").count('stretchy="false"') == 4
+    assert mathml(r"\left\lVert x\right\rVert").count('stretchy="true"') == 2
+
+
+@pytest.mark.parametrize(
+    "tex", [r"\nosuchmacro x", r"\label{a} x", r"\begin{aligned} a &= b \end{aligned}", r"a & b"]
+)
+def test_unknown_tex_fails(tex):
+    with pytest.raises(ReportFailed, match="formula cannot be converted"):
+        mathml(tex)
+    with pytest.raises(ReportFailed, match="formula cannot be converted"):
+        trusted(f"Text with ${tex}$.", Contents(), ".")
+
+
+def test_pictures_beside_the_notebook_are_embedded(tmp_path):
+    (tmp_path / "dot.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    html = trusted(
+        '![a dot](dot.svg)\n\n<img src="dot.svg" alt="again">', Contents(), str(tmp_path)
+    )
+    assert html.count("data:image/svg+xml;base64,") == 2
+    assert page_problems(html) == []
+    assert page_problems(trusted("![gone](gone.png)", Contents(), str(tmp_path))) != []
+
+
+@pytest.mark.parametrize(
+    ("html", "says"),
+    [
+        ("<script>1</script>", "<script> is not allowed"),
+        ("<img alt='a' src='https://example.org/a.png'>", "loads"),
+        ("<img alt='a' src='a.png'>", "loads"),
+        ("<img src='data:,'>", "no alt text"),
+        ("<img alt=' ' src='data:,'>", "no alt text"),
+        ("<link rel='stylesheet' href='a.css'>", "<link> loads"),
+        ("<style>@import 'a.css';</style>", "style sheet loads"),
+        ("<style>p { background: url(a.png) }</style>", "style sheet loads"),
+        ("<p style='background: url(//a/b)'>", "in its style"),
+        ("<p onclick='f()'>", "has a script"),
+        ("<a href=' javascript:f()'>x</a>", "a link goes to"),
+        ("<iframe srcdoc='x'></iframe>", "<iframe> is not allowed"),
+        ("<ns0:math></ns0:math>", "is not allowed"),
+        ("<p id='a'></p><p id='a'></p>", "used 2 times"),
+        ("<a href='#nowhere'>x</a>", "leads nowhere"),
+    ],
+)
+def test_the_check_finds(html, says):
+    assert says in " ".join(page_problems(html))
+
+
+def test_the_check_lets_ordinary_pages_pass():
+    assert page_problems(
+        "<style>p { color: red }</style><p id='a'>src= url( @import onclick=</p><a href='#a'>x</a>"
+        "<a href='https://example.org'>x</a><img alt='a' src='data:image/png;base64,AA'>"
+    ) == []  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("# A title\n\nA question?\n\nRest", ("A title", "A question?", "Rest")),
+        ("# A title\nA question\nin two lines?", ("A title", "A question\nin two lines?", "")),
+    ],
+)
+def test_title_and_question(source, expected):
+    assert title_and_question(notebook([("markdown", source)])) == expected
+
+
+@pytest.mark.parametrize("source", ["No title", "# Only a title", "# T\n\n## Not a question", ""])
+def test_a_first_cell_without_title_and_question_is_refused(source):
+    with pytest.raises(ReportFailed, match="first Markdown cell"):
+        title_and_question(notebook([("markdown", source)]))

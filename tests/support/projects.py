@@ -1,0 +1,300 @@
+"""A throw-away project for the tests of the report builder: real notebooks, but no torch."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lib.builder.pair import sealed
+
+LEDGER = """id,report,source,claim,measure
+SA-1,01-sample,A document (2020),Sine is below one half on average.,Mean of a sine over draws.
+SA-2,01-sample,A document (2020),The cosine is larger than the sine.,Paired difference.
+SA-3,01-sample,A document (2020),A < B & <script>alert(1)</script> stays text.,Nothing.
+QU-1,02-quick,Another document,One is one.,Identity.
+NO-1,03-not-written,Another document,Nobody has looked yet.,Later.
+"""
+
+PARAMETERS = """from typing import Literal
+
+steps: int = 4  # how many steps [1, 100]
+noise: float = 0.15  # share of the range [0, 1)
+kind: Literal["sine", "cosine"] = "sine"  # which wave
+names: list[str] = ["a", "b"]  # labels
+images: str | None = None  # path: a folder of pictures
+pause: float = 0.0  # seconds to sleep [0, 1000]
+fault: str = ""  # what goes wrong"""
+
+FAULTS = """import os, signal, sys, time
+if pause:
+    with open(os.environ["REPORT_RESULTS"] + ".pid", "w") as file:
+        file.write(str(os.getpid()))
+time.sleep(pause)
+if fault == "error":
+    raise ValueError("<b>this cell fails</b> on purpose")
+if fault == "exit":
+    sys.exit(0)
+if fault == "os-exit":
+    os._exit(0)
+if fault == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if fault == "hang":
+    time.sleep(1000)
+if fault == "stderr":
+    print("a warning from below", file=sys.stderr)"""
+
+# cells start with %% kind tags; PARAMETERS and FAULTS stand for the sources above
+SAMPLE_TEXT = r"""
+%% markdown
+# A sample report
+
+**Does a wave** stay below one half, and is $\sin x \le 1$?
+
+The document says so. A [reference](https://example.org/paper) is an ordinary link.
+%% code parameters
+PARAMETERS
+%% code
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import display
+
+from lib.report import Report
+
+
+def found(verdict, estimate, low, high):
+    return SimpleNamespace(
+        verdict=verdict, estimate=estimate, interval=(low, high), n=20, unit="units",
+        rule="Supported if the interval lies below 0.5.", threshold=0.5,
+    )
+%% markdown
+## The formula
+
+The mean over $n$ draws is
+
+$$\bar y = \frac{1}{n} \sum_{i=1}^{n} \sin(x_i) \odot \mathbb{1}_{x_i > 0}$$
+
+and the same section has a table.
+
+| rule | order |
+| --- | --- |
+| midpoint | 2 |
+
+### A second level
+
+```python
+length = 'a long line of code that certainly does not fit into 360 pixels of width'
+```
+%% code
+x = np.linspace(0, 6, 50 * steps)
+figure, axis = plt.subplots(figsize=(6, 3))
+axis.plot(x, np.sin(x) if kind == "sine" else np.cos(x))
+facts = {"alt": "A wave of about one period.", "caption": "The wave, $y = \\sin x$.", "cover": True}
+display(figure, metadata={"image/png": facts})
+plt.close(figure)
+%% code remove-input
+FAULTS
+%% code
+report = Report("01-sample")
+mean = float(np.mean(np.sin(x)))
+report.metric("wave.mean", mean)
+report.metric("wave.seconds", 1.25, wall_clock=True)
+report.provenance(seeds=[0], device="cpu")
+print("<script>alert(2)</script>")
+%% code remove-input
+name = "<script>alert(1)</script>.jpg *not bold* $x$"
+report.say("The mean is **{mean:.3f}** for {name}.", mean=mean, name=name)
+%% code remove-input
+rows = {
+    "file": ["<script>alert(3)</script>.jpg", "b"],
+    "score": [0.123456, float("nan")],
+    "count": [3, 12345],
+    "a rather long column name": ["some words that need room"] * 2,
+}
+report.table(pd.DataFrame(rows), "Scores <b>by</b> file.")
+%% markdown
+## Verdict
+%% code remove-input
+report.claim("SA-1", found("supported", mean, mean - 0.1, mean + 0.1))
+report.claim("SA-2", found("contradicted", -0.25, -0.5, -1e-5))
+report.claim("SA-3", found("inconclusive", 12345.678, -1, 20000), wall_clock=True)
+report.verdicts()
+%% markdown
+## Exercises
+
+1. Double `steps`. What happens?
+
+<details><summary>Solution</summary>
+
+Nothing *much*: $\sin$ does not change.
+
+</details>
+
+## Verdict
+
+A heading may come twice.
+"""
+
+QUICK_TEXT = """
+%% markdown
+# A quick report
+
+Is one equal to one?
+%% code parameters
+PARAMETERS
+%% code
+FAULTS
+%% code
+from types import SimpleNamespace
+
+from lib.report import Report
+
+report = Report("02-quick")
+report.metric("steps", steps, varies="exact")
+facts = {"verdict": "supported", "estimate": 1.0, "interval": (1.0, 1.0), "n": 1}
+report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal.", threshold=0.0))
+report.verdicts()
+"""
+
+
+def cells_of(text: str) -> list[tuple[str, ...]]:
+    """Parse the notation above into (kind, source, *tags) rows."""
+    rows = []
+    for block in text.split("\n%% ")[1:]:
+        head, _, source = block.partition("\n")
+        kind, *tags = head.split()
+        source = source.rstrip("\n")
+        source = {"PARAMETERS": PARAMETERS, "FAULTS": FAULTS}.get(source, source)
+        rows.append((kind, source, *tags))
+    return rows
+
+
+SAMPLE, QUICK = cells_of(SAMPLE_TEXT), cells_of(QUICK_TEXT)
+
+
+def notebook(cells) -> dict:
+    """A notebook from (kind, source, *tags) rows."""
+    made = []
+    for number, (kind, source, *tags) in enumerate(cells):
+        cell = {"cell_type": kind, "id": f"c{number}", "metadata": {"tags": tags}, "source": source}
+        if kind == "code":
+            cell |= {"outputs": [], "execution_count": None}
+        made.append(cell)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return {"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def write_notebook(root: Path, slug: str, cells) -> None:
+    path = root / "notebooks" / f"{slug}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(notebook(cells)), encoding="utf-8")
+    params = root / "params" / "default" / f"{slug}.yaml"
+    params.parent.mkdir(parents=True, exist_ok=True)
+    if not params.exists():
+        params.write_text("steps: 5\n", encoding="utf-8")
+
+
+def make_project(root: Path) -> Path:
+    """Write a project with a rich and a quick notebook into an empty folder."""
+    (root / "lib" / "core").mkdir(parents=True)
+    (root / "lib" / "core" / "claims.csv").write_text(LEDGER, encoding="utf-8")
+    (root / "requirements.txt").write_text("numpy\nmatplotlib==0\n", encoding="utf-8")
+    write_notebook(root, "01-sample", SAMPLE)
+    write_notebook(root, "02-quick", QUICK)
+    return root
+
+
+def environment() -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REPORT_", "MAKE"))}
+    return inherited | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def command(root: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "lib.builder", "--root", str(root), *map(str, arguments)]
+
+
+def reports(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess:
+    """Run the builder's command line on a project."""
+    return subprocess.run(
+        command(root, *arguments), cwd=root, env=environment() | environ,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def start(root, *arguments):
+    return subprocess.Popen(
+        command(root, *arguments), cwd=root, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def kernel_of(root, builder, timeout=40):
+    """Wait until a build's kernel is in its sleeping cell; return the kernel's process id."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        for note in (root / ".cache/build").glob("*/results.json.pid"):
+            if note.read_text():
+                return int(note.read_text())
+        time.sleep(0.05)
+    builder.kill()
+    raise TimeoutError("no kernel")
+
+
+def gone(pid, timeout=10):
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@functools.cache
+def built_project() -> Path:
+    """A project whose two reports are built, made once for all tests. Do not change it: copy it."""
+    root = Path(tempfile.mkdtemp(prefix="reports-test-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    make_project(root / "project")
+    done = reports(root / "project", "build", "01-sample", "02-quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root / "project"
+
+
+def copy_of_built(folder: Path) -> Path:
+    """A copy of the built project that a test may change."""
+    return Path(shutil.copytree(built_project(), folder / "project"))
+
+
+def forge(root: Path, slug: str, change, html=None) -> None:
+    """Change a report's results (and page) and seal the pair again, as the builder would."""
+    path, page = (root / "reports/default" / f"{slug}.{kind}" for kind in ("json", "html"))
+    results = json.loads(path.read_text(encoding="utf-8"))
+    change(results)
+    if html:
+        page.write_text(html(page.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(sealed(results, page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def state(root: Path) -> dict[str, bytes]:
+    """Every rendered file and its content."""
+    return {p.name: p.read_bytes() for p in sorted((root / "reports").rglob("*")) if p.is_file()}
+
+
+def leftovers(root: Path) -> list[Path]:
+    """What a build may not leave behind."""
+    return [*(root / ".cache" / "build").glob("*"), *(root / "reports").rglob("*.part")]
