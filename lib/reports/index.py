@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lib.reports import markup, page
-from lib.reports.build import build_folder, html_build, locked, put_in_place, read_results
+from lib.reports.build import html_build, locked, put_in_place, read_results
 from lib.reports.check import page_problems
 from lib.reports.ledger import load_ledger
-from lib.reports.overrides import Run, load_notebook, resolve_run
+from lib.reports.overrides import Run, load_notebook, resolve_run, title_and_question
 from lib.reports.parameters import notebook_schema
 from lib.reports.project import CUSTOM, Project, UsageError
 from lib.reports.provenance import content_hash
@@ -92,7 +92,6 @@ def card(project: Project, profile: str, slug: str) -> Card:
         title, question = slug, ""
         with contextlib.suppress(Exception):  # a notebook in the making still gets its card
             from lib.reports.markdown import plain, trusted_inline
-            from lib.reports.render import title_and_question
 
             first = title_and_question(load_notebook(project.notebook(slug), slug))
             title, question = (plain(trusted_inline(text)) for text in first[:2])
@@ -158,33 +157,38 @@ def ledger_groups(project: Project, cards: dict[str, Card]) -> list[dict[str, An
     return list(groups.values())
 
 
+def index_page(project: Project, profile: str) -> str:
+    """The index of one profile, from the files that are there."""
+    pages = sorted(p.stem for p in project.folder(profile).glob("*.html") if p.stem != "index")
+    built = {p.removesuffix(".FAILED") for p in pages}
+    known = set() if profile == CUSTOM else set(project.slugs())
+    cards = {slug: card(project, profile, slug) for slug in sorted(known | built)}
+    groups = ledger_groups(project, cards)
+    results = [row["result"] for group in groups for row in group["rows"] if row["result"]]
+    verdicts = [result["verdict"] for result in results]
+    body = page.fill(
+        "index_page",
+        profile=profile,
+        custom=profile == CUSTOM,
+        cards=[c for c in cards.values() if c.rendered or c.failed],
+        waiting=[c for c in cards.values() if not c.rendered and not c.failed],
+        groups=groups,
+        claims=sum(len(group["rows"]) for group in groups),
+        tested=len(results),
+        counts={verdict: verdicts.count(verdict) for verdict in markup.SYMBOLS},
+        number_of=page.number_of,
+        symbols=markup.SYMBOLS,
+    )
+    html = page.shell(body, title="Input attribution: the reports", kind="index")
+    if problems := page_problems(html):
+        raise RuntimeError("index.html: " + "; ".join(problems))
+    return html
+
+
 def write_index(project: Project, profile: str) -> Path:
-    """Write the index of one profile and return its path."""
-    folder = project.folder(profile)
-    with locked(project.cache / "locks" / profile / "index.lock"):
-        pages = sorted(p.stem for p in folder.glob("*.html") if p.stem != "index")
-        built = {p.removesuffix(".FAILED") for p in pages}
-        known = set() if profile == CUSTOM else set(project.slugs())
-        cards = {slug: card(project, profile, slug) for slug in sorted(known | built)}
-        groups = ledger_groups(project, cards)
-        results = [row["result"] for group in groups for row in group["rows"] if row["result"]]
-        verdicts = [result["verdict"] for result in results]
-        body = page.fill(
-            "index_page",
-            profile=profile,
-            custom=profile == CUSTOM,
-            cards=[c for c in cards.values() if c.rendered or c.failed],
-            waiting=[c for c in cards.values() if not c.rendered and not c.failed],
-            groups=groups,
-            claims=sum(len(group["rows"]) for group in groups),
-            tested=len(results),
-            counts={verdict: verdicts.count(verdict) for verdict in markup.SYMBOLS},
-            number_of=page.number_of,
-            symbols=markup.SYMBOLS,
-        )
-        html = page.shell(body, title="Input attribution: the reports", kind="index")
-        if problems := page_problems(html):
-            raise RuntimeError("index.html: " + "; ".join(problems))
-        with build_folder(project, "index") as aside:
-            put_in_place(aside, [(html, folder / "index.html")])
-    return folder / "index.html"
+    """Write the index of one profile, unless it is as it would be, and return its path."""
+    path = project.folder(profile) / "index.html"
+    if not (path.exists() and path.read_bytes() == index_page(project, profile).encode()):
+        with locked(project.cache / "locks" / profile / "index.lock"):
+            put_in_place([(index_page(project, profile), path)])
+    return path
