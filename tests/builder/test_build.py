@@ -4,8 +4,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from support.projects import (
@@ -26,12 +29,15 @@ from support.projects import (
     write_notebook,
 )
 
+from lib.builder.build import make
 from lib.builder.console import cores, threads_of_a_kernel
 from lib.builder.execute import kernel_environment
 from lib.builder.overrides import resolve_run
 from lib.builder.pair import html_build, read_results
-from lib.builder.provenance import content_hash
+from lib.builder.provenance import content_hash, git_state
 from lib.builder.workspace import Project
+
+ROOT = Path(__file__).parents[2]
 
 
 def set_parameters(root, text):
@@ -61,6 +67,7 @@ def test_both_files_carry_the_same_hash_and_everything_recorded():
 def test_the_executed_notebook_is_kept_without_volatile_metadata():
     notebook = json.loads((built_project() / ".cache/executed/default/01-sample.ipynb").read_text())
     assert all(c["execution_count"] for c in notebook["cells"] if c["cell_type"] == "code")
+    assert notebook["metadata"]["language_info"]["pygments_lexer"] == "ipython3"
     assert "papermill" not in json.dumps(
         [notebook["metadata"]] + [c["metadata"] for c in notebook["cells"]]
     )
@@ -220,6 +227,45 @@ def test_a_changed_picture_in_the_users_folder_makes_it_stale(tmp_path):
     assert content_hash(run) != before
 
 
+def test_a_photo_behind_a_link_is_seen_and_loops_end(tmp_path):
+    root = copy_of_built(tmp_path)
+    for folder in ("pictures", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    photo = tmp_path / "elsewhere/new.jpg"
+    photo.write_bytes(b"x")
+    (tmp_path / "pictures/cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures/loop").symlink_to(tmp_path / "pictures")
+    (tmp_path / "pictures/dead.jpg").symlink_to("nowhere")
+    run = resolve_run(Project(root), "02-quick", "default", None, f"images={tmp_path}/pictures")
+    before, times = content_hash(run), photo.stat()
+    photo.write_bytes(b"y")
+    os.utime(photo, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a copy that keeps times does
+    assert content_hash(run) != before
+
+
+def test_code_behind_a_link_is_seen_and_loops_end(tmp_path):
+    root = copy_of_built(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/code.py").write_text("x = 1")
+    (root / "lib/linked").symlink_to(tmp_path / "elsewhere")
+    (root / "lib/loop").symlink_to(root / "lib")
+    run = resolve_run(Project(root), "02-quick", "default")
+    before = content_hash(run)
+    (tmp_path / "elsewhere/code.py").write_text("x = 2")
+    assert content_hash(run) != before
+
+
+@pytest.mark.parametrize("name", ["plan.png", "helper.py", "table.csv"])
+def test_what_a_notebook_names_beside_it_makes_it_stale(tmp_path, name):
+    root = copy_of_built(tmp_path)
+    path = root / "notebooks/02-quick.ipynb"
+    path.write_text(path.read_text().replace("Is one", "See plan.png, helper, table.csv. Is one"))
+    run = resolve_run(Project(root), "02-quick", "default")
+    before = content_hash(run)
+    (root / "notebooks" / name).write_bytes(b"x")
+    assert content_hash(run) != before
+
+
 @pytest.mark.parametrize("damaged", ["02-quick.html", "02-quick.json"])
 def test_a_pair_that_does_not_match_is_built_again(tmp_path, damaged):
     root = copy_of_built(tmp_path)
@@ -229,6 +275,32 @@ def test_a_pair_that_does_not_match_is_built_again(tmp_path, damaged):
     assert (done.returncode, "done:" in done.stdout) == (0, True)
     run = resolve_run(Project(root), "02-quick", "default")
     assert html_build(root / "reports/default/02-quick.html") == content_hash(run)
+
+
+def test_the_notebook_that_was_read_is_the_one_that_runs(tmp_path):
+    root = copy_of_built(tmp_path)
+    path = root / "notebooks/02-quick.ipynb"
+    path.write_text(path.read_text().replace(", steps)", ", 1)"))
+    run = resolve_run(Project(root), "02-quick", "default")
+    path.write_text(path.read_text().replace(", 1)", ", 2)"))
+    assert make(run, threads=1) == "built"
+    results = read_results(root / "reports/default/02-quick.json")
+    assert results["metrics"] == {"steps": 1}
+    assert results["provenance"]["content_hash"] == content_hash(run)
+    assert "done:" in reports(root, "build", "quick").stdout  # and what is there now is not it
+
+
+@pytest.mark.parametrize("changed", ["lib/new.py", "notebooks/plan.png"])
+def test_what_changes_in_the_middle_makes_it_stale(tmp_path, changed):
+    root = make_project(tmp_path / "project")
+    cells = [list(cell) for cell in QUICK]
+    cells[0][1] += " plan.png"
+    cells[2][1] = f"open('../{changed}', 'w').write('x')"
+    write_notebook(root, "02-quick", cells)
+    done = reports(root, "build", "quick")
+    assert (done.returncode, "it counts as stale" in done.stdout) == (0, True)
+    carried = read_results(root / "reports/default/02-quick.json")["provenance"]["content_hash"]
+    assert carried == html_build(root / "reports/default/02-quick.html") == "changed-while-made"
 
 
 def test_an_experiment_goes_to_its_own_folder(tmp_path):
@@ -260,6 +332,17 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, sent):
     assert gone(kernel)
     assert state(root) == before
     assert leftovers(root) == []
+
+
+def test_an_interrupt_names_what_was_already_made(tmp_path):
+    root = make_project(tmp_path / "project")
+    set_parameters(root, "pause: 500\n")
+    builder = start(root, "build", "sample", "quick")
+    kernel_of(root, builder)
+    builder.send_signal(signal.SIGINT)
+    _, errors = builder.communicate(timeout=20)
+    assert builder.returncode == 130
+    assert errors.strip() == "interrupted: already made: reports/default/01-sample.html"
 
 
 def test_kill_9_leaves_no_half_report_and_the_next_build_cleans_up(tmp_path):
@@ -315,6 +398,103 @@ def test_the_kernels_environment(monkeypatch, tmp_path):
     environment = kernel_environment(run, tmp_path, 3)
     assert "MPLBACKEND" not in environment
     assert environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_the_readers_own_settings_stay_outside(tmp_path):
+    """IPython and Python start-up files, search paths, kernels, figure styles."""
+    root, home = make_project(tmp_path / "project"), tmp_path / "home"
+    touch = "import builtins\nbuiltins.touched = True\n"
+    for place in ("a/sitecustomize.py", "b.py", ".ipython/profile_default/startup/00.py"):
+        (home / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / place).write_text(touch)
+    style = home / ".config/matplotlib/matplotlibrc"
+    style.parent.mkdir(parents=True)
+    style.write_text("lines.linewidth: 99\n")
+    kernel = home / ".local/share/jupyter/kernels/python3/kernel.json"
+    kernel.parent.mkdir(parents=True)
+    spec = {"argv": ["/bin/false"], "display_name": "Python 3", "language": "python"}
+    kernel.write_text(json.dumps(spec))
+    cells = [list(cell) for cell in QUICK]
+    cells[2][1] = "import builtins, matplotlib\nwidth = matplotlib.rcParams['lines.linewidth']"
+    values = 'report.metric("touched", hasattr(builtins, "touched") + (width == 99))'
+    cells[3][1] = cells[3][1].replace('report.metric("steps", steps)', values)
+    write_notebook(root, "02-quick", cells)
+    outside = {
+        "HOME": str(home),
+        "PYTHONSTARTUP": str(home / "b.py"),
+        "PYTHONPATH": f"{environment()['PYTHONPATH']}:{home / 'a'}",
+        "JUPYTER_PREFER_ENV_PATH": "0",
+    }
+    done = reports(root, "build", "quick", **outside)
+    assert done.returncode == 0, done.stderr
+    assert read_results(root / "reports/default/02-quick.json")["metrics"] == {"touched": 0}
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "says"),
+    [
+        ("print('x' * 1_600_000)", 0, "02-quick  warning: the page has 1.6 MB"),
+        ("print('x' * 21_000_000)", 1, "FAILED (cell 3): the notebook puts out more than 20 MB"),
+        ("import os\nos.write(2, b'deep')\nos.abort()", 1, "FAILED (cell 3): the kernel died"),
+        ("1/0  # raises-exception", 1, "FAILED (cell 3): ZeroDivisionError"),
+        ("1/1  # a,b", 1, "FAILED: not a valid notebook: 'a,b' does not match"),
+    ],
+)
+def test_a_notebook_that_says_too_much_or_ends_too_early(tmp_path, code, status, says):
+    root = make_project(tmp_path / "project")
+    cells = [list(cell) for cell in QUICK]
+    cells[2][1:] = code.split("  # ")  # what follows is a tag
+    write_notebook(root, "02-quick", cells)
+    set_parameters(root, "")  # no cell is added: the number is the same
+    done = reports(root, "build", "quick")
+    assert done.returncode == status
+    assert says in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    if "deep" in code:  # what it said below Python is on the page
+        assert "deep" in (root / "reports/default/02-quick.FAILED.html").read_text()
+
+
+def test_a_daemon_that_a_notebook_leaves_does_not_hold_our_output(tmp_path):
+    root = make_project(tmp_path / "project")
+    cells = [list(cell) for cell in QUICK]
+    note = tmp_path / "pid"
+    cells[2][1] = f"""import pathlib, subprocess
+daemon = subprocess.Popen(['sleep', '300'], start_new_session=True)
+pathlib.Path({str(note)!r}).write_text(str(daemon.pid))"""
+    write_notebook(root, "02-quick", cells)
+    try:
+        assert reports(root, "build", "quick").returncode == 0  # it waits for the end of output
+    finally:
+        os.kill(int(note.read_text()), signal.SIGKILL)
+
+
+def test_the_commit_is_this_projects_own(tmp_path, monkeypatch):
+    for name in ("ours", "other"):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", name]
+        subprocess.run(["git", "init", "-q", tmp_path / name], check=True)
+        subprocess.run([*command, "-q", "--allow-empty"], cwd=tmp_path / name, check=True)
+    before = git_state(tmp_path / "ours")["commit"]
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    assert git_state(tmp_path / "ours")["commit"] == before is not None
+
+
+def test_a_path_that_python_cannot_import_from_is_refused(tmp_path):
+    for room in ("core", "builder"):
+        shutil.copytree(ROOT / "lib" / room, tmp_path / "a:b/lib" / room)
+    words = [sys.executable, "-m", "lib.builder", "list"]
+    environ = environment() | {"PYTHONPATH": ""}
+    done = subprocess.run(words, cwd=tmp_path / "a:b", env=environ, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert (
+        done.stderr == f"error: {tmp_path}/a:b: Python cannot import from a path with ':' in it\n"
+    )
+
+
+@pytest.mark.parametrize("asked", ["²", "1,2", "0", "-1", "two", "99999"])
+def test_a_number_of_threads_that_is_none_is_one_line(tmp_path, asked):
+    done = reports(copy_of_built(tmp_path), "build", "quick", OMP_NUM_THREADS=asked)
+    assert done.returncode == 2
+    assert done.stderr == f"error: OMP_NUM_THREADS={asked}: expected one number, 1 or more\n"
 
 
 def test_reports_that_are_built_at_once_share_the_cores(monkeypatch):

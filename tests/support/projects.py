@@ -186,7 +186,9 @@ def notebook(cells) -> dict:
     """A notebook from (kind, source, *tags) rows."""
     made = []
     for number, (kind, source, *tags) in enumerate(cells):
-        cell = {"cell_type": kind, "id": f"c{number}", "metadata": {"tags": tags}, "source": source}
+        cell = {"cell_type": kind, "id": f"c{number}", "metadata": {}, "source": source}
+        if tags:
+            cell["metadata"]["tags"] = tags
         if kind == "code":
             cell |= {"outputs": [], "execution_count": None}
         made.append(cell)
