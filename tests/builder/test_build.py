@@ -280,9 +280,9 @@ def test_a_pair_that_does_not_match_is_built_again(tmp_path, damaged):
 def test_the_notebook_that_was_read_is_the_one_that_runs(tmp_path):
     root = copy_of_built(tmp_path)
     path = root / "notebooks/02-quick.ipynb"
-    path.write_text(path.read_text().replace(", steps)", ", 1)"))
+    path.write_text(path.read_text().replace(", steps, varies", ", 1, varies"))
     run = resolve_run(Project(root), "02-quick", "default")
-    path.write_text(path.read_text().replace(", 1)", ", 2)"))
+    path.write_text(path.read_text().replace(", 1, varies", ", 2, varies"))
     assert make(run, threads=1) == "built"
     results = read_results(root / "reports/default/02-quick.json")
     assert results["metrics"] == {"steps": 1}
@@ -417,7 +417,7 @@ def test_the_readers_own_settings_stay_outside(tmp_path):
     cells = [list(cell) for cell in QUICK]
     cells[2][1] = "import builtins, matplotlib\nwidth = matplotlib.rcParams['lines.linewidth']"
     values = 'report.metric("touched", hasattr(builtins, "touched") + (width == 99))'
-    cells[3][1] = cells[3][1].replace('report.metric("steps", steps)', values)
+    cells[3][1] = cells[3][1].replace('report.metric("steps", steps, varies="exact")', values)
     write_notebook(root, "02-quick", cells)
     outside = {
         "HOME": str(home),

@@ -518,7 +518,7 @@ def test_the_command_of_a_report_reaches_the_builder_as_it_was_given(tmp_path, t
     """Through the shell and make, in each of the three ways to give a value."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/01-sample.ipynb").touch()
-    shutil.copy(HERE.parent / "Makefile", tmp_path)
+    shutil.copy(HERE.parents[1] / "Makefile", tmp_path)
     spy = tmp_path / "spy"
     spy.write_text(
         f"#!{sys.executable}\nimport json, os, sys\n"
