@@ -44,9 +44,7 @@ def _imports(name: str, folder: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names if _in_lib(alias.name))
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                raise ValueError(
-                    f"{name}: imports of lib must be absolute to be followed"
-                )
+                raise ValueError(f"{name}: imports of lib must be absolute to be followed")
             if _in_lib(node.module):
                 yield from (_origin(node.module, alias.name, folder) for alias in node.names)
 
