@@ -22,7 +22,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor, fx, nn
 
+import lib
+
 _log = logging.getLogger(__name__)
+LIB = Path(lib.__file__).resolve().parent
+PATIENCE = 600
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _OF_EVERY_LAYER = frozenset(vars(nn.Module()))
 
@@ -41,7 +45,7 @@ def key(*parts) -> str | None:
         return None
 
 
-def code(*files: str) -> str:
+def code(*files: str | Path) -> str:
     """SHA-256 of files of code, for a key: call it on import, while they are what is running."""
     return b"".join(_digest(Path(file)) for file in files).hex()
 
@@ -104,13 +108,16 @@ def write_tensors(folder: str, key: str | None, tensors: Mapping[str, Tensor]) -
 
 @contextmanager
 def alone(folder: str, key: str | None) -> Iterator[None]:
-    """Let one process at a time compute what belongs under ``key``: the next one finds it kept."""
+    """Let one process at a time compute what belongs under ``key``: the next one finds it kept.
+
+    Where no lock can be had, within ``PATIENCE`` seconds, both compute it.
+    """
     with ExitStack() as stack:
         if key is not None:
-            with suppress(OSError, NotImplementedError):  # no place for a lock: both compute it
+            with suppress(OSError, NotImplementedError):  # no place for a lock, or a stopped holder
                 locks = _root() / "locks"
                 locks.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(locks / f"{folder}-{key}"))
+                stack.enter_context(FileLock(locks / f"{folder}-{key}", timeout=PATIENCE))
         yield
 
 
@@ -123,8 +130,7 @@ def folder(name: str) -> Path:
 
 def _root() -> Path:
     """``$ATTRIBUTION_CACHE``, or ``.cache`` beside lib."""
-    default = Path(__file__).resolve().parents[2] / ".cache"
-    return Path(os.environ.get("ATTRIBUTION_CACHE") or default)
+    return Path(os.environ.get("ATTRIBUTION_CACHE") or LIB.parent / ".cache")
 
 
 def _seal(folder: str, key: str, content: bytes) -> bytes:

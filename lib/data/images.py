@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lib.data import imagenet
-from lib.data.files import Crop, ImageError, UnreadableImage, decode, open_file
+from lib.data.files import Crop, ImageError, UnreadableImage, decode, file_sha256
 from lib.data.listing import Photo, Skipped, embedded_photos, list_folder
 
 __all__ = ["ImageError", "Images", "load_images"]
@@ -96,12 +96,9 @@ class Images:
         digest = hashlib.sha256(repr((self.crop, whole)).encode())
         for photo in self.photos:
             try:
-                with open_file(photo.path) as file:
-                    content = (
-                        hashlib.file_digest(file, "sha256").hexdigest()
-                        if whole
-                        else (photo.name, os.fstat(file.fileno()).st_size)
-                    )
+                content = (
+                    file_sha256(photo.path) if whole else (photo.name, photo.path.stat().st_size)
+                )
             except OSError as error:
                 raise ImageError(f"{str(photo.path)!r}: {error.strerror}") from None
             digest.update(repr((content, photo.target)).encode())
@@ -207,7 +204,10 @@ def load_images(
     else:
         table = None if labels is None else Path(os.path.expanduser(labels))
         lookup = imagenet.class_lookup(names)
-        photos, skipped = list_folder(Path(os.path.expanduser(source)), table, lookup, skip)
+        folder = os.path.expanduser(source)
+        if not os.path.exists(folder):
+            raise ImageError(f"no such folder: {str(folder)!r}")
+        photos, skipped = list_folder(Path(folder), table, lookup, skip)
     photos = _draw(photos, limit, seed)
     if skip:
         with ThreadPoolExecutor(workers) as pool:

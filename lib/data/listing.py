@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.files import SUFFIXES, Crop, ImageError, dimensions
+from lib.data.files import SUFFIXES, Crop, ImageError, dimensions, file_sha256
 from lib.data.imagenet import TABLES, UnknownClass
 
 Lookup = Callable[[str], int]
@@ -50,8 +50,8 @@ def embedded_photos(crop: Crop) -> list[Photo]:
     photos = []
     for row in _rows("photos.csv"):
         name, path = row["file"], folder / row["file"]
-        if not path.is_file():
-            raise ImageError(f"the installed foolbox has no {name}; the project needs its pin")
+        if not path.is_file() or file_sha256(path) != row["sha256"]:
+            raise ImageError(f"the installed foolbox has not our {name}; the project needs its pin")
         sides = dimensions(path)
         inside = {
             part: tuple(filter(None, (crop.point(*xy, *sides) for xy in points[name, part])))
@@ -73,8 +73,6 @@ def list_folder(
     With ``skip``, images of an unknown class and images without a row in the csv are skipped;
     everything else that is wrong raises `ImageError`.
     """
-    if not os.path.exists(folder):
-        raise ImageError(f"no such folder: {str(folder)!r}")
     if not os.path.isdir(folder):
         raise ImageError(f"not a folder: {str(folder)!r}")
     files, folders, others = _scan(folder)

