@@ -32,22 +32,29 @@ _OF_EVERY_LAYER = frozenset(vars(nn.Module()))
 
 
 def key(*parts) -> str | None:
-    """SHA-256 of what a result depends on, PyTorch's version included.
+    """The :func:`digest` of what a result depends on, PyTorch's version included.
 
-    A part is a number, a text, a tensor, a network (its weights, its layers' settings and hooks,
-    the code of its classes), a class or function (its file), a path (the file's bytes), or a list,
-    a tuple or a mapping of parts. ``None`` where one is anything else or cannot be read, such as a
-    class typed into a notebook: a result of unknown origin is neither kept nor found.
+    ``None`` where a part cannot be read, such as a network whose class was typed into a notebook:
+    a result of unknown origin is neither kept nor found.
     """
     try:
-        return _digest([torch.__version__, *parts]).hex()
+        return digest(torch.__version__, *parts)
     except (TypeError, OSError):
         return None
 
 
+def digest(*parts) -> str:
+    """SHA-256 of numbers, texts, tensors, networks, code, files, and lists or mappings of them.
+
+    A network is its weights, its layers' settings and hooks and the code of its classes, a class or
+    function its file, a path the bytes there. Raises ``TypeError`` for anything else.
+    """
+    return _digest(parts).hex()
+
+
 def code(*files: str | Path) -> str:
-    """SHA-256 of files of code, for a key: call it on import, while they are what is running."""
-    return b"".join(_digest(Path(file)) for file in files).hex()
+    """The digest of files of code: take it on import, while they are what is running."""
+    return digest(*map(Path, files))
 
 
 def read(folder: str, key: str | None) -> bytes | None:
@@ -173,9 +180,9 @@ def _digest(part) -> bytes:
         kind, content = "file", part.read_bytes()
     else:
         raise TypeError(f"{type(part).__name__} is no part of a key")
-    digest = hashlib.sha256(hashlib.sha256(kind.encode()).digest())
-    digest.update(content)
-    return digest.digest()
+    whole = hashlib.sha256(hashlib.sha256(kind.encode()).digest())
+    whole.update(content)
+    return whole.digest()
 
 
 def _network(network: nn.Module) -> list:

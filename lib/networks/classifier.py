@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.name = name
         self.input_size = input_size
-        self.sha256 = store.key(network.state_dict())
+        self.sha256 = store.digest(network.state_dict())
         try:
             self.network: nn.Module = normal_form(network)
         except NotTraceable as error:

@@ -180,6 +180,13 @@ def test_an_altered_network_is_scored_anew(onnx_cache, change):
     assert not torch.allclose(now, before, atol=1e-2)
 
 
+def test_the_hash_of_the_weights_is_theirs_alone(monkeypatch):
+    before = Classifier(small_network()).sha256
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    assert Classifier(small_network(), name="other", mean=[0.5] * 3).sha256 == before
+    assert Classifier(small_network(seed=1)).sha256 != before
+
+
 class Branching(nn.Module):
     def __init__(self):
         super().__init__()
