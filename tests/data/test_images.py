@@ -137,7 +137,7 @@ def test_bad_label_files(tmp_path):
         "no one column 'label'": (rows, "file,class"),
         "line 4: a second row for 'a.png'": ([*rows, ("a.png", 243)], None),
         "line 3: class index 1000 .*counted from 1": ([("a.png", 1), ("b.png", 1000)], None),
-        "line 3: the file or the label is missing": ([("a.png", 1), ("b.png",)], None),
+        "line 3: the label is missing": ([("a.png", 1), ("b.png",)], None),
         "line 2: unknown class 'wug'": ([("a.png", "wug"), ("b.png", 1)], None),
         "line 2: class 'crane' is ambiguous": ([("a.png", "crane"), ("b.png", 1)], None),
         "line 3: more fields than columns": ([("a.png", 1), ("b.png", "tabby", "cat")], None),
