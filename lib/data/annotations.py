@@ -73,16 +73,16 @@ def _from_csv(
     for photo in photos:
         stems[Path(photo.name).stem].append(photo)
     for where, row in read_table(source, COLUMNS[what], LOC if what == "boxes" else ()):
-        if "PredictionString" in row:
+        if what == "boxes" and row.keys() >= set(LOC):
             words = row["PredictionString"].split()
             if len(words) % 5:
                 raise ImageError(f"{where}: expected a wnid and four numbers for each object")
             objects = [(where, words[k], words[k + 1 : k + 5]) for k in range(0, len(words), 5)]
-            for photo in stems.get(row["ImageId"], ()):
+            for photo in stems.get(row["ImageId"].strip(), ()):
                 yield from _of_class(where, objects, photo, lookup)
             continue
-        kind = row.get("part", "box")
-        if kind not in ("box", "eye", "foot"):
+        kind = "box" if what == "boxes" else row["part"].strip()
+        if kind not in ("eye", "foot") and what == "points":
             raise ImageError(f"{where}: part {kind!r} is neither eye nor foot")
         texts = [row[column] for column in COLUMNS[what] if column not in ("file", "part")]
         yield find(row["file"], where), where, kind, _numbers(where, texts)
