@@ -222,10 +222,10 @@ def load_images(
         boxes = boxes or imagenet.TABLES / "photo_boxes.csv"
         points = points or imagenet.TABLES / "photo_points.csv"
     else:
-        folder = Path(os.path.expanduser(source))
-        if not folder.exists():
+        folder = os.path.expanduser(source)
+        if not os.path.exists(folder):  # unlike Path, of any text
             raise ImageError(f"no such folder: {str(folder)!r}")
-        photos, skipped = list_folder(folder, labels, lookup, skip)
+        photos, skipped = list_folder(Path(folder), labels, lookup, skip)
     listed = [photo.name for photo in photos] + [name for name, _ in skipped]
     photos = _draw(photos, limit, seed)
     if skip:
