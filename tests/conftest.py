@@ -1,6 +1,7 @@
 """What every test shares: silence, threads, the embedded network and photos, exact toys."""
 
 import os
+import random
 
 os.environ["REPORT_PROGRESS"] = "off"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch loads: threads do not spin
@@ -14,7 +15,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from support.checked import check_annotations
 from support.networks import Exact, small_network
+
+check_annotations()
 
 from lib.data.images import load_images
 from lib.networks.classifier import Classifier, load_classifier
@@ -46,6 +50,7 @@ def small_disk():
 def same_draws():
     """A test draws the same numbers whichever tests ran before it."""
     torch.manual_seed(0)
+    random.seed(0)  # beartype looks at one item of a list, chosen at random
 
 
 @pytest.fixture(scope="session")
