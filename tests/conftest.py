@@ -1,7 +1,10 @@
 """What every test shares: silence, threads, the embedded network and photos, exact toys."""
 
+import atexit
 import os
 import random
+import shutil
+import tempfile
 
 os.environ["REPORT_PROGRESS"] = "off"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch loads: threads do not spin
@@ -9,6 +12,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch loads: thr
 WORKERS = min(4, os.cpu_count() or 1)  # of pytest-xdist; each has a share of the cores
 _THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(4, os.cpu_count() or 1)
 os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
+
+if "ATTRIBUTION_CACHE" not in os.environ:  # the checkout's stays as it is; workers share this one
+    os.environ["ATTRIBUTION_CACHE"] = tempfile.mkdtemp(prefix="attribution-tests-")
+    atexit.register(shutil.rmtree, os.environ["ATTRIBUTION_CACHE"], ignore_errors=True)
 
 import resource
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The Makefile, on a copy of the builder with notebooks of its own."""
+"""The Makefile, on a copy of lib with notebooks of its own."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.projects import PARAMETERS, QUICK, environment, make_project, write_notebook
+from support.projects import LEDGER, PARAMETERS, QUICK, environment, make_project, write_notebook
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,13 +25,17 @@ def make(root, *arguments, python=sys.executable):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with one good and one broken notebook, and the builder itself."""
+    """A project with one good and one broken notebook, and lib itself."""
     root = make_project(tmp_path_factory.mktemp("make") / "project")
     ours = shutil.ignore_patterns("__pycache__", "claims.csv")
-    shutil.copytree(ROOT / "lib/builder", root / "lib/builder", ignore=ours, dirs_exist_ok=True)
-    for name in ("lib/__init__.py", "lib/builder/environment.py", "Makefile"):
-        shutil.copy(ROOT / name, root / name)
-    (root / "notebooks/01-sample.ipynb").unlink()
+    shutil.copytree(ROOT / "lib", root / "lib", ignore=ours, dirs_exist_ok=True)
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    for name in ("01-sample", "02-quick"):  # `make quick` runs tests
+        (root / f"notebooks/{name}.ipynb").unlink()
+    (root / "lib/core/claims.csv").write_text(LEDGER.replace("02-quick", "02-brief"))
+    brief = [(kind, source.replace("02-quick", "02-brief"), *tags) for kind, source, *tags in QUICK]
+    write_notebook(root, "02-brief", brief)
     write_notebook(
         root, "00-broken", [QUICK[0], ("code", PARAMETERS, "parameters"), ("code", "1/0")]
     )
@@ -46,7 +50,7 @@ def first(project):
 
 def test_everything_that_can_be_rendered_is_and_the_failure_counts(project, first):
     assert first.returncode != 0
-    assert "02-quick  done: reports/default/02-quick.html" in first.stdout
+    assert "02-brief  done: reports/default/02-brief.html" in first.stdout
     assert "00-broken  FAILED (cell 3): ZeroDivisionError" in first.stderr
     assert first.stdout.splitlines()[-1] == "Open reports/default/index.html"
     index = (project / "reports/default/index.html").read_text()
@@ -82,17 +86,17 @@ def test_one_report_per_core_and_four_at_most(project, monkeypatch, cores, expec
     assert set(project.iterdir()) == before
 
 
-@pytest.mark.parametrize("target", ["02-quick", "quick", "reports/default/02-quick.html"])
+@pytest.mark.parametrize("target", ["02-brief", "brief", "reports/default/02-brief.html"])
 def test_each_name_of_a_report_finds_it_current(project, first, target):
     done = make(project, target)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "02-quick  is current: reports/default/02-quick.html\n"
+    assert done.stdout == "02-brief  is current: reports/default/02-brief.html\n"
 
 
 def test_set_with_quotes_and_dollars_reaches_the_report_as_written(project, first):
-    done = make(project, "quick", "SET=steps=9 kind='cosine' names='[it, \"$$5\"]'")
+    done = make(project, "brief", "SET=steps=9 kind='cosine' names='[it, \"$$5\"]'")
     assert done.returncode == 0, done.stderr
-    results = (project / "reports/custom/02-quick.json").read_text()
+    results = (project / "reports/custom/02-brief.json").read_text()
     assert '"steps": 9' in results
     assert '"$5"' in results
 
@@ -100,9 +104,9 @@ def test_set_with_quotes_and_dollars_reaches_the_report_as_written(project, firs
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["quick", "SET=stepz=9"], "error: SET: stepz: no such parameter; did you mean 'steps'?"),
-        (["quick", "PARAMS=none.yaml"], "error: none.yaml: no such file"),
-        (["quick", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
+        (["brief", "SET=stepz=9"], "error: SET: stepz: no such parameter; did you mean 'steps'?"),
+        (["brief", "PARAMS=none.yaml"], "error: none.yaml: no such file"),
+        (["brief", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
         (["verify", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
         (["quik"], "No rule to make target"),
     ],
@@ -116,10 +120,21 @@ def test_wrong_input_is_one_line(project, first, arguments, says):
 
 def test_help_has_a_line_for_every_public_target(project):
     text = make(project, "help").stdout
-    for target in ("help", "env", "reports", "index", "test", "bench", "verify", "lab", "clean"):
+    targets = "help env reports index test quick bench verify lab clean"
+    for target in targets.split():
         assert f"\n  {target} " in text
     for word in ("PROFILE=", "PARAMS=", "SET=", "NN-slug", "reports/<profile>/NN-slug.html"):
         assert word in text
+
+
+def test_a_report_that_is_named_like_a_target_goes_by_its_number(project, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/07-test.ipynb").touch()
+    shutil.copy(project / "Makefile", tmp_path)
+    assert "lib.builder build 07-test" in make(tmp_path, "07-test", python="echo").stdout
+    done = make(tmp_path, "test", python="echo")
+    assert "pytest" in done.stdout and "lib.builder" not in done.stdout
+    assert done.stderr == ""
 
 
 def test_set_up_runs_by_itself_and_its_failure_is_one_line(project):

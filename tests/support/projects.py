@@ -223,11 +223,13 @@ def command(root: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "lib.builder", "--root", str(root), *map(str, arguments)]
 
 
-def reports(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess:
+def reports(
+    root: Path, *arguments: str, timeout: int = 120, **environ: str
+) -> subprocess.CompletedProcess:
     """Run the builder's command line on a project."""
     return subprocess.run(
         command(root, *arguments), cwd=root, env=environment() | environ,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
 
 
