@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 from lib.core import markup
@@ -115,6 +116,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
 
 def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
     """A line for each claim that the page, or the index if there is one, shows otherwise."""
+    page, index = unescape(page), unescape(index)  # an apostrophe is escaped here, not there
     for claim in results["claims"]:
         id, badge = claim["id"], markup.badge(claim["verdict"])
         row = index.partition(f'<tr id="{id}">')[2].partition("</tr>")[0]
@@ -125,5 +127,6 @@ def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
             ("index", row or index, markup.estimate(claim)),
             ("index", row or index, f"n = {claim['n']}</span></td><td>{badge}"),
         ]
-        for name in dict.fromkeys(name for name, html, part in parts if html and part not in html):
+        wrong = [name for name, html, part in parts if html and unescape(part) not in html]
+        for name in dict.fromkeys(wrong):
             yield "CHANGED", id, f"the {name} shows something else"

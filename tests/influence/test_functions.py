@@ -236,7 +236,7 @@ def test_damped_influence_is_the_derivative_of_a_tied_retraining(network):
         goal = Anchored(objective, theta, tie)
         with_it, without = (
             objective.losses(
-                minimize(goal, theta, weights=w, tolerance=2e-9), test_images, test_labels
+                minimize(goal, theta, weights=w, tolerance=1e-8), test_images, test_labels
             )
             for w in (everyone, weights)
         )

@@ -75,7 +75,7 @@ from lib.report import Report
 def found(verdict, estimate, low, high):
     return SimpleNamespace(
         verdict=verdict, estimate=estimate, interval=(low, high), n=20, unit="units",
-        rule="Supported if the interval lies below 0.5.", threshold=0.5,
+        rule="Supported if the interval's ends lie below 0.5.", threshold=0.5,
     )
 %% markdown
 ## The formula
