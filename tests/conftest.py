@@ -20,6 +20,7 @@ if "ATTRIBUTION_CACHE" not in os.environ:  # the checkout's stays as it is; work
 import resource
 from contextlib import contextmanager
 
+import jaxtyping
 import pytest
 import torch
 from support.checked import check_annotations
@@ -58,6 +59,14 @@ def same_draws():
     """A test draws the same numbers whichever tests ran before it."""
     torch.manual_seed(0)
     random.seed(0)  # beartype looks at one item of a list, chosen at random
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations are not checked: what a reader sees who passes something else altogether."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,7 @@ def test_the_detector_does_not_see_the_scale():
     assert len(detection_accuracy(0 * clean, 0 * changed)) == 60
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_detector_refusals():
     clean, changed = noisy_pairs(4)
     with pytest.raises(ValueError, match="4 images cannot be split into 5"):

@@ -159,6 +159,7 @@ def test_a_trained_metric_has_an_interval_that_holds_it(report, facts, says):
         report.claim("PR-1", finding(estimate=0.8), varies="trained")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("facts", "says"),
     [

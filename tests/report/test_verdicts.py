@@ -360,6 +360,7 @@ def test_the_record_is_what_the_results_file_holds():
     assert wanted < set(first)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_numbers_of_numpy_are_as_good():
     flags, margin = np.arange(40) < 25, np.float32(0.25)
     parts = [
