@@ -49,7 +49,7 @@ def excitation_backprop(
     layer: str | None = None,
     upsample: bool = True,
     batch_size: int | None = None,
-) -> Float[Tensor, "n 1 h w"]:
+) -> Float[Tensor, "n 1 y x"]:
     """The marginal winning probability of the cells of ``layer``, summed over its channels.
 
     The walk starts with probability 1 at the target's logit. ``layer`` is a layer's name, by
@@ -72,7 +72,7 @@ def contrastive_excitation_backprop(
     clamp: bool = True,
     upsample: bool = True,
     batch_size: int | None = None,
-) -> Float[Tensor, "n 1 h w"]:
+) -> Float[Tensor, "n 1 y x"]:
     """Excitation of the target minus excitation of its opposite, the negative part cut off.
 
     The opposite is a unit whose weights in the last layer are negated; both walks meet below that

@@ -205,6 +205,7 @@ def test_what_the_rule_does_not_cover_is_named(network, named):
         excitation_backprop(wrapped(network, 3), torch.rand(1, 3, 16, 16), torch.tensor([0]))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_other_bad_input(small):
     images, targets = torch.rand(1, 3, 16, 16), torch.tensor([0])
     with pytest.raises(ValueError, match="SiLU"):

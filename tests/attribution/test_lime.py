@@ -263,6 +263,7 @@ def test_rows_have_exactly_the_share_off():
     assert len({row.tobytes() for row in rows}) > 6
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -251,10 +251,11 @@ def test_the_embedded_network(classifier, pixels):
 def test_measuring_leaves_network_and_images_alone():
     classifier, images = wrap(perturbed(residual)), IMAGES.clone()
     before = {k: v.clone() for k, v in classifier.state_dict().items()}
+    hooks = [list(m._forward_hooks) for m in classifier.modules()]
     homogeneity(classifier, images)
     assert torch.equal(images, IMAGES)
     assert all(torch.equal(before[k], v) for k, v in classifier.state_dict().items())
-    assert not any(m._forward_hooks for m in classifier.modules())
+    assert [list(m._forward_hooks) for m in classifier.modules()] == hooks
 
 
 class Branching(nn.Module):
