@@ -150,6 +150,7 @@ def test_a_sum_splits_in_proportion():
         assert arrived.item() == pytest.approx(share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "alexnet", "googlenet"])
 def test_networks_of_torchvision(name, pixels):
     network = load_classifier(name, weights="random")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 
 import pytest
+from support.processes import gone
 from support.projects import (
     LEDGER,
     PARAMETERS,
@@ -16,7 +17,6 @@ from support.projects import (
     command,
     copy_of_built,
     environment,
-    gone,
     kernel_of,
     leftovers,
     make_project,
@@ -32,6 +32,8 @@ from lib.builder.overrides import resolve_run
 from lib.builder.pair import html_build, read_results
 from lib.builder.provenance import content_hash
 from lib.builder.workspace import Project
+
+pytestmark = pytest.mark.slow
 
 
 def set_parameters(root, text):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support.projects import LEDGER, PARAMETERS, QUICK, environment, make_project, write_notebook
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

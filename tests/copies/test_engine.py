@@ -326,6 +326,7 @@ class LivePeak(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_copies(small):
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([0, 1])

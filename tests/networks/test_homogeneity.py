@@ -231,6 +231,7 @@ def test_mean_subtraction_moves_the_origin_and_is_said():
     assert to_x_dnn(wrap(perturbed(gap_network))).notes == ()
 
 
+@pytest.mark.slow
 def test_the_embedded_network(classifier, pixels):
     conversion = to_x_dnn(classifier, strict=False)
     assert len(conversion.removed) == 50  # 49 convolutions and the linear layer

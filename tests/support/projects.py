@@ -252,20 +252,6 @@ def kernel_of(root, builder, timeout=40):
     raise TimeoutError("no kernel")
 
 
-def gone(pid, timeout=10):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @functools.cache
 def built_project() -> Path:
     """A project whose two reports are built, made once for all tests. Do not change it: copy it."""
