@@ -336,6 +336,7 @@ def test_sha256(folder, monkeypatch):
     assert small(folder).sha256 == listed != changed
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
