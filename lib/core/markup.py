@@ -129,7 +129,7 @@ def verdict_row(claim: dict[str, Any]) -> str:
 
 def verdicts(claims: list[dict[str, Any]], expected: list[str]) -> str:
     """The verdict table: one row per claim."""
-    missing = [id for id in expected if id not in {claim["id"] for claim in claims}]
+    missing = [name for name in expected if name not in {claim["id"] for claim in claims}]
     if missing:
         raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
     bodies = "".join(map(verdict_row, claims))

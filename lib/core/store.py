@@ -96,7 +96,7 @@ def read_tensors(
 ) -> dict[str, Tensor] | None:
     """What :func:`write_tensors` kept, if it has the names, shapes and types of ``like``."""
     content = read(folder, key)
-    if content is None:
+    if key is None or content is None:
         return None
     with suppress(Exception):  # whatever is no archive of tensors makes PyTorch raise anything
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -169,7 +169,7 @@ def _digest(part) -> bytes:
         kind, content = "list", b"".join(map(_digest, part))
     elif isinstance(part, Tensor):
         kind = f"{part.dtype} {tuple(part.shape)}"
-        content = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        content = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
     elif isinstance(part, nn.Module):
         kind, content = "network", _digest(_network(part))
     elif isinstance(part, type | FunctionType | BuiltinFunctionType):

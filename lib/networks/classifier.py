@@ -37,6 +37,9 @@ class Classifier(nn.Module):
     trained on, ``sha256`` the hash of the weights it was made from.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -62,7 +65,9 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=dtype).view(1, -1, 1, 1))
         self.categories = list(categories) if categories is not None else None
         self.eval().requires_grad_(False)
-        self.to(pick_device(str(device)), memory_format=torch.channels_last)
+        self.to(  # pyright: ignore[reportCallIssue]
+            pick_device(str(device)), memory_format=torch.channels_last
+        )
         self._sessions: dict[tuple[int, ...], tuple] = {}
 
     @property

@@ -94,7 +94,7 @@ class Report:
 
     def claim(
         self,
-        id: str,
+        name: str,
         finding: Any,
         *,
         varies: str = "frozen",
@@ -105,6 +105,7 @@ class Report:
         """Record the finding on one claim of this report.
 
         Args:
+            name: its id in the ledger.
             finding: a `claims.Finding`; n = 0 means that the data cannot speak to the claim: its
                 numbers become null.
             varies: what another machine can change, see `lib.core.tolerance`. The verdict must
@@ -118,37 +119,37 @@ class Report:
             ValueError: not a claim of this report, recorded twice, a number that is not finite, or
                 a tolerance that does not go with `varies`.
         """
-        if id not in self._known:
+        if name not in self._known:
             known = ", ".join(self._known)
             raise ValueError(
-                f"{id} is not a claim of {self._results['report']} (those are {known})"
+                f"{name} is not a claim of {self._results['report']} (those are {known})"
             )
-        if any(claim["id"] == id for claim in self._results["claims"]):
-            raise ValueError(f"{id} is already recorded")
+        if any(claim["id"] == name for claim in self._results["claims"]):
+            raise ValueError(f"{name} is already recorded")
         if finding.verdict not in VERDICTS:
-            raise ValueError(f"{id}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
+            raise ValueError(f"{name}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
         if int(finding.n) != finding.n or finding.n < 0:
-            raise ValueError(f"{id}: n = {finding.n} is not a count")
+            raise ValueError(f"{name}: n = {finding.n} is not a count")
         if finding.n == 0:  # the data at hand cannot speak to this claim
             if finding.verdict != "inconclusive":
-                raise ValueError(f"{id}: {finding.verdict} from n = 0")
+                raise ValueError(f"{name}: {finding.verdict} from n = 0")
             estimate, low, high = None, None, None
         else:
-            estimate = _finite(finding.estimate, f"{id}: estimate")
-            low, high = (_finite(end, f"{id}: interval") for end in finding.interval)
+            estimate = _finite(finding.estimate, f"{name}: estimate")
+            low, high = (_finite(end, f"{name}: interval") for end in finding.interval)
             if low > high:
-                raise ValueError(f"{id}: the interval [{low}, {high}] is reversed")
+                raise ValueError(f"{name}: the interval [{low}, {high}] is reversed")
             if varies == "trained" and not holds((low, high), estimate):
-                raise ValueError(f"{id}: {estimate} is not in its interval [{low}, {high}]")
-        compared = tolerance(id, varies, within)
+                raise ValueError(f"{name}: {estimate} is not in its interval [{low}, {high}]")
+        compared = tolerance(name, varies, within)
         if varies not in ("count", "trained") and n_within:
-            raise ValueError(f"{id}: varies={varies!r} takes no n_within=")
+            raise ValueError(f"{name}: varies={varies!r} takes no n_within=")
         if int(n_within) != n_within or n_within < 0:
-            raise ValueError(f"{id}: n_within = {n_within} is not a count")
-        claim = self._known[id]
+            raise ValueError(f"{name}: n_within = {n_within} is not a count")
+        claim = self._known[name]
         self._results["claims"].append(
             {
-                "id": id,
+                "id": name,
                 "source": claim.source,
                 "statement": claim.statement,
                 "measure": claim.measure,
@@ -158,7 +159,7 @@ class Report:
                 "n": int(finding.n),
                 "unit": str(finding.unit),
                 "rule": str(finding.rule),
-                "threshold": _finite(finding.threshold, f"{id}: threshold"),
+                "threshold": _finite(finding.threshold, f"{name}: threshold"),
                 **compared,
                 "n_within": int(n_within),
                 "wall_clock": bool(wall_clock),

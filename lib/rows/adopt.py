@@ -64,7 +64,8 @@ def agree(old: pd.DataFrame | None, new: pd.DataFrame) -> bool:
     """Whether rows are the same: floats to 1e-3 of their size + 1e-4, all else exactly."""
     if old is None or list(old) != list(new) or len(old) != len(new):
         return False
-    return all(_alike(old[column], new[column]) for column in new)
+    columns = zip(old.items(), new.items(), strict=True)
+    return all(_alike(mine, other) for (_, mine), (_, other) in columns)
 
 
 def _alike(old: pd.Series, new: pd.Series) -> bool:

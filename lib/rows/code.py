@@ -45,8 +45,9 @@ def _imports(name: str, folder: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 raise ValueError(f"{name}: imports of lib must be absolute to be followed")
-            if _in_lib(node.module):
-                yield from (_origin(node.module, alias.name, folder) for alias in node.names)
+            module = node.module or ""
+            if _in_lib(module):
+                yield from (_origin(module, alias.name, folder) for alias in node.names)
 
 
 def _origin(module: str, name: str, folder: Path) -> str:
@@ -57,7 +58,8 @@ def _origin(module: str, name: str, folder: Path) -> str:
     if source.name == "__init__.py":
         for node in _tree(source).body:
             if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
-                return _origin(node.module, name, folder) if _in_lib(node.module) else module
+                handed = node.module or ""
+                return _origin(handed, name, folder) if _in_lib(handed) else module
     return module
 
 
@@ -89,8 +91,8 @@ def _tree(source: Path) -> ast.Module:
 def _parsed(source: Path, changed: int) -> ast.Module:
     tree = ast.parse(source.read_bytes())
     for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list):
-            node.body = [part for part in node.body if not _is_text(part)]
+        if isinstance(body := getattr(node, "body", None), list):
+            body[:] = [part for part in body if not _is_text(part)]
     return tree
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow
+from pandas.util import hash_pandas_object
 from pyarrow import parquet
 
 from lib.core import store
@@ -75,6 +76,6 @@ def read(path: Path) -> pd.DataFrame | None:
 
 def checksum(rows: pd.DataFrame) -> str:
     """SHA-256 of the values in order, the columns' names and their types."""
-    values = pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()
+    values = hash_pandas_object(rows, index=False).to_numpy().tobytes()  # pyright: ignore[reportCallIssue]
     columns = repr([(name, str(kind)) for name, kind in rows.dtypes.items()])
     return hashlib.sha256(columns.encode() + values).hexdigest()

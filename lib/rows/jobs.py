@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lib.core.progress import progress
-from lib.rows.executors import RowsError, describe, open_executor
+from lib.rows.executors import RowsError, Workers, describe, open_executor
 
 ATTEMPTS = 3
 SECONDS_BETWEEN_LOOKS = 0.2  # at jobs that another process is computing
@@ -61,7 +61,7 @@ def run_jobs(
 
 
 class _Run:
-    def __init__(self, jobs: list[Job], read, write, executor: Executor, advance):
+    def __init__(self, jobs: list[Job], read, write, executor: Workers, advance):
         self.read, self.write, self.executor, self.advance = read, write, executor, advance
         self.waiting = deque(jobs)
         self.running: dict[Future, Job] = {}

@@ -25,9 +25,12 @@ MACHINES = {  # name -> (what PyTorch then says, threads, environment)
     "avx2": ("AVX2", 2, {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}),
     "sse": ("DEFAULT", 1, {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}),
 }
-pytestmark = pytest.mark.skipif(
-    MACHINES["native"][0] not in ("AVX2", "AVX512"), reason="this CPU cannot act as another"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        MACHINES["native"][0] not in ("AVX2", "AVX512"), reason="this CPU cannot act as another"
+    ),
+]
 
 
 @pytest.mark.parametrize("name", ["avx2", "sse"])

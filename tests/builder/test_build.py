@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.processes import gone
 from support.projects import (
     LEDGER,
     PARAMETERS,
@@ -19,7 +20,6 @@ from support.projects import (
     command,
     copy_of_built,
     environment,
-    gone,
     kernel_of,
     leftovers,
     make_project,
@@ -36,6 +36,8 @@ from lib.builder.overrides import resolve_run
 from lib.builder.pair import html_build, read_results
 from lib.builder.provenance import content_hash, git_state
 from lib.builder.workspace import Project
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""The Makefile, on a copy of the builder with notebooks of its own."""
+"""The Makefile, on a copy of lib with notebooks of its own."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.projects import (
+    LEDGER,
     PARAMETERS,
     QUICK,
     copy_of_built,
@@ -16,6 +17,8 @@ from support.projects import (
     reports,
     write_notebook,
 )
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,16 +38,17 @@ def make(root, *arguments, python=sys.executable):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with one good and one broken notebook, and the builder itself."""
+    """A project with one good and one broken notebook, and lib itself."""
     root = make_project(tmp_path_factory.mktemp("make") / "project")
     ours = shutil.ignore_patterns("__pycache__", "claims.csv")
-    for room in ("core", "report", "builder"):
-        shutil.copytree(ROOT / "lib" / room, root / "lib" / room, ignore=ours, dirs_exist_ok=True)
-    for name in ("lib/__init__.py", "Makefile"):
-        shutil.copy(ROOT / name, root / name)
-    for name in ("requirements.txt", "constraints.txt", "pyproject.toml"):
-        (root / name).touch()
-    (root / "notebooks/01-sample.ipynb").unlink()
+    shutil.copytree(ROOT / "lib", root / "lib", ignore=ours, dirs_exist_ok=True)
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    for name in ("01-sample", "02-quick"):  # `make quick` runs tests
+        (root / f"notebooks/{name}.ipynb").unlink()
+    (root / "lib/core/claims.csv").write_text(LEDGER.replace("02-quick", "02-brief"))
+    brief = [(kind, source.replace("02-quick", "02-brief"), *tags) for kind, source, *tags in QUICK]
+    write_notebook(root, "02-brief", brief)
     write_notebook(
         root, "00-broken", [QUICK[0], ("code", PARAMETERS, "parameters"), ("code", "1/0")]
     )
@@ -59,7 +63,7 @@ def first(project):
 
 def test_everything_that_can_be_rendered_is_and_the_failure_counts(project, first):
     assert first.returncode != 0
-    assert "02-quick  done: reports/default/02-quick.html" in first.stdout
+    assert "02-brief  done: reports/default/02-brief.html" in first.stdout
     assert "00-broken  FAILED (cell 3): ZeroDivisionError" in first.stderr
     assert first.stdout.splitlines()[-1] == "Open reports/default/index.html"
     index = (project / "reports/default/index.html").read_text()
@@ -95,25 +99,25 @@ def test_one_report_per_core_and_four_at_most(project, monkeypatch, cores, expec
     assert set(project.iterdir()) == before
 
 
-@pytest.mark.parametrize("target", ["02-quick", "quick", "reports/default/02-quick.html"])
+@pytest.mark.parametrize("target", ["02-brief", "brief", "reports/default/02-brief.html"])
 def test_each_name_of_a_report_finds_it_current(project, first, target):
     done = make(project, target)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "02-quick  is current: reports/default/02-quick.html\n"
+    assert done.stdout == "02-brief  is current: reports/default/02-brief.html\n"
 
 
 def test_set_with_quotes_and_dollars_reaches_the_report_as_written(project, first):
-    done = make(project, "quick", "SET=steps=9 kind='cosine' names='[it, \"$$5\"]'")
+    done = make(project, "brief", "SET=steps=9 kind='cosine' names='[it, \"$$5\"]'")
     assert done.returncode == 0, done.stderr
-    results = (project / "reports/custom/02-quick.json").read_text()
+    results = (project / "reports/custom/02-brief.json").read_text()
     assert '"steps": 9' in results
     assert '"$5"' in results
 
 
 def test_anew_makes_again_what_is_current(project, first):
-    assert "02-quick  done" in make(project, "quick", "ANEW=1").stdout
-    assert "02-quick  done" in make(project, "-k", "ANEW=1").stdout
-    assert "02-quick  is current" in make(project, "quick", "ANEW=0").stdout
+    assert "02-brief  done" in make(project, "brief", "ANEW=1").stdout
+    assert "02-brief  done" in make(project, "-k", "ANEW=1").stdout
+    assert "02-brief  is current" in make(project, "brief", "ANEW=0").stdout
 
 
 @pytest.mark.parametrize(("profile", "words"), [("default", ""), ("smoke", " PROFILE=smoke")])
@@ -133,7 +137,7 @@ def files(root):
     return {p: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc"}
 
 
-@pytest.mark.parametrize("target", ["reports", "quick", "index", "verify"])
+@pytest.mark.parametrize("target", ["reports", "brief", "index", "verify"])
 def test_a_dry_run_writes_nothing(project, first, target):
     (project / "reports/default/index.html").unlink(missing_ok=True)
     before = files(project)
@@ -143,7 +147,7 @@ def test_a_dry_run_writes_nothing(project, first, target):
 
 
 @pytest.mark.parametrize("name", ["PROFILE", "REPORT", "PARAMS"])
-@pytest.mark.parametrize("target", ["quick", "reports", "index", "verify"])
+@pytest.mark.parametrize("target", ["brief", "reports", "index", "verify"])
 def test_no_value_reaches_the_shell(project, first, name, target):
     value = """x'; touch pwned; echo "$$(touch pwned)`touch pwned`"; '"""
     assert "Traceback" not in make(project, target, f"{name}={value}", "ANEW=0").stderr
@@ -153,9 +157,9 @@ def test_no_value_reaches_the_shell(project, first, name, target):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["quick", "SET=stepz=9"], "error: SET: stepz: no such parameter; did you mean 'steps'?"),
-        (["quick", "PARAMS=none.yaml"], "error: none.yaml: no such file"),
-        (["quick", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
+        (["brief", "SET=stepz=9"], "error: SET: stepz: no such parameter; did you mean 'steps'?"),
+        (["brief", "PARAMS=none.yaml"], "error: none.yaml: no such file"),
+        (["brief", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
         (["verify", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
         (["quik"], "No rule to make target"),
     ],
@@ -169,10 +173,21 @@ def test_wrong_input_is_one_line(project, first, arguments, says):
 
 def test_help_has_a_line_for_every_public_target(project):
     text = make(project, "help").stdout
-    for target in ("help", "env", "reports", "index", "test", "bench", "verify", "lab", "clean"):
+    targets = "help env reports index test quick bench verify lab clean"
+    for target in targets.split():
         assert f"\n  {target} " in text
     for word in ("PROFILE=", "PARAMS=", "SET=", "NN-slug", "reports/<profile>/NN-slug.html"):
         assert word in text
+
+
+def test_a_report_that_is_named_like_a_target_goes_by_its_number(project, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/07-test.ipynb").touch()
+    shutil.copy(project / "Makefile", tmp_path)
+    assert "lib.builder build 07-test" in make(tmp_path, "07-test", python="echo").stdout
+    done = make(tmp_path, "test", python="echo")
+    assert "pytest" in done.stdout and "lib.builder" not in done.stdout
+    assert done.stderr == ""
 
 
 def test_set_up_runs_by_itself_and_its_failure_is_one_line(project):

@@ -4,11 +4,11 @@ import json
 import re
 
 import pytest
+from support.processes import gone
 from support.projects import (
     QUICK,
     copy_of_built,
     forge,
-    gone,
     kernel_of,
     leftovers,
     make_project,
@@ -17,6 +17,8 @@ from support.projects import (
     state,
     write_notebook,
 )
+
+pytestmark = pytest.mark.slow
 
 TOTAL = re.compile(r"(\d) of (\d) reports compared: (\d+) pass, (\d+) changed, (\d+) wall-clock")
 

@@ -237,6 +237,7 @@ def compute_alone(key: str, started, count) -> None:
             store.write("training", key, b"result")
 
 
+@pytest.mark.slow
 def test_of_processes_at_once_one_computes(root):
     context = multiprocessing.get_context("spawn")
     started, count, key = context.Barrier(3), context.Value("i", 0), store.key(1)

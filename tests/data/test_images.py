@@ -2,9 +2,9 @@
 
 import ast
 import importlib.util
+import itertools
 import os
 import threading
-import time
 import unicodedata
 from pathlib import Path
 
@@ -326,19 +326,22 @@ def test_batches_are_the_pixels(folder, n, workers):
 
 
 def test_batches_decode_a_bounded_number_ahead_and_stop(folder, monkeypatch):
-    count, lock = [0], threading.Lock()
+    count, third, seventh = itertools.count(1), threading.Event(), threading.Event()
 
     def counting(path, crop):
-        with lock:
-            count[0] += 1
+        number = next(count)
+        if number == 3:
+            third.set()
+        if number == 7:
+            seventh.set()
         return decode(path, crop)
 
     monkeypatch.setattr("lib.data.images.decode", counting)
     before = threading.active_count()
     stream = small(folder, workers=1).batches(2)
     next(stream)
-    time.sleep(0.2)  # for all that it would decode ahead; twelve pictures take a few milliseconds
-    assert 2 < count[0] <= 2 + (2 + 2)
+    assert third.wait(30), "what is asked for is decoded, and what comes next"
+    assert not seventh.wait(0.2), "no more than two batches ahead"
     stream.close()
     assert threading.active_count() == before
 
@@ -392,6 +395,7 @@ def test_sha256(folder, monkeypatch):
     assert small(folder).sha256 == listed != changed
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

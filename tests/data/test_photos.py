@@ -44,6 +44,7 @@ def test_embedded_photos(embedded):
         load_images(labels="labels.csv")
 
 
+@pytest.mark.slow
 def test_loading_is_light():
     code = (
         "import sys; from lib.data.images import load_images; load_images().pixels(); "

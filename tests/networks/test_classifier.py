@@ -126,6 +126,7 @@ def test_compiled_scores_equal_eager(classifier, pixels):
     assert session is not classifier  # else eager would have been compared with eager
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "swin_t"])
 def test_compiled_scores_of_other_families(name, onnx_cache):
     network = load_classifier(name, weights="random", device="cpu")
@@ -333,6 +334,7 @@ def test_checkpoints_in_all_their_wrappings(checkpoint, tmp_path):
     assert seven.categories == [f"class {k}" for k in range(7)]
 
 
+@pytest.mark.slow
 def test_a_googlenet_without_its_auxiliary_heads(tmp_path):
     """Torchvision's pretrained one has none, so neither has a checkpoint made from it."""
     options = {"num_classes": 4, "init_weights": False}

@@ -225,11 +225,13 @@ def command(root: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "lib.builder", "--root", str(root), *map(str, arguments)]
 
 
-def reports(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess:
+def reports(
+    root: Path, *arguments: str, timeout: int = 120, **environ: str
+) -> subprocess.CompletedProcess:
     """Run the builder's command line on a project."""
     return subprocess.run(
         command(root, *arguments), cwd=root, env=environment() | environ,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
 
 
@@ -250,20 +252,6 @@ def kernel_of(root, builder, timeout=40):
         time.sleep(0.05)
     builder.kill()
     raise TimeoutError("no kernel")
-
-
-def gone(pid, timeout=10):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @functools.cache

@@ -406,6 +406,7 @@ def test_two_processes_at_once_equal_one_after_another(cache, threads):
         training.train_all(jobs, IMAGES, LABELS, epochs=-1)
 
 
+@pytest.mark.slow
 def test_embedded_digits_reach_95_percent():
     digits = load_digits()
     network = train(build(alexnet_like), digits.train_images, digits.train_labels, epochs=3)
