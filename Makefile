@@ -5,6 +5,7 @@ SET     ?=
 REPORT  ?=
 EXTRAS  ?=
 ADOPT   ?=
+ANEW    ?=
 # reports at a time where -j does not say: one per core, but 4 at most, as each may take 3 GB
 JOBS    ?= $(shell (nproc || getconf _NPROCESSORS_ONLN || echo 1) 2>/dev/null | awk '{ n = $$1; if (n > 4) n = 4; print n }')
 
@@ -20,9 +21,9 @@ TARGETS := help env reports index test quick bench verify rows clean-rows estima
 PLAIN := $(filter-out $(SLUGS) $(TARGETS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
 
 # through the environment, so that quotes and dollars in them reach Python as they are
-export REPORT_PARAMS = $(PARAMS)
-export REPORT_SET = $(SET)
-GIVEN = $(if $(PARAMS),--params "$$REPORT_PARAMS") $(if $(SET),--set "$$REPORT_SET")
+export PROFILE PARAMS SET REPORT
+GIVEN = --profile "$$PROFILE" $(if $(PARAMS),--params "$$PARAMS") $(if $(SET),--set "$$SET") \
+  $(if $(filter-out 0,$(ANEW)),--force)
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -40,10 +41,10 @@ env: ## make or update .venv from the pins (happens on its own) [EXTRAS=cluster:
 	@command -v python3 >/dev/null || { echo "error: Python 3.11 or newer is needed: install it and run make again" >&2; exit 1; }
 	@python3 -I lib/builder/environment.py $(EXTRAS)
 
-reports: $(SET_UP) ## render every report of a profile that is not current, and the index (default)
-	@+status=0; case " $$MAKEFLAGS" in *" -j"*) jobs= ;; *) jobs=-j$(JOBS) ;; esac; \
+reports: $(SET_UP) ## render what is not current, or all of it anew [ANEW=1], and the index (default)
+	@status=0; case " $$MAKEFLAGS" in *" -j"*) jobs= ;; *) jobs=-j$(JOBS) ;; esac; \
 	  $(MAKE) --no-print-directory $$jobs each || status=$$?; \
-	  $(CLI) index --profile $(if $(PARAMS)$(SET),custom,'$(PROFILE)') || status=$$?; exit $$status
+	  $(MAKE) --no-print-directory index $(if $(PARAMS)$(SET),PROFILE=custom) || status=$$?; exit $$status
 
 # the others reuse what 04 (networks, for 05) and 12 (masks, for 13 to 15) leave in the cache; then
 # the longest, so that no core waits at the end for the last one
@@ -52,17 +53,18 @@ FIRST := $(foreach number,04 12 01 09 07 02 06 03 10,$(filter $(number)-%,$(SLUG
 each: $(FIRST:%=each-%) $(SLUGS:%=each-%)
 
 $(SLUGS:%=each-%): each-%:
-	@$(CLI) build $* --profile '$(PROFILE)' --no-index $(GIVEN)
+	@$(CLI) build $* --no-index $(GIVEN)
 
 $(SLUGS) $(PLAIN): $(SET_UP)
-	@$(CLI) build $@ --profile '$(PROFILE)' $(GIVEN)
+	@$(CLI) build $@ $(GIVEN)
 
 # the builder knows from a content hash what is current: time stamps mean nothing after a clone
+reports/%.html reports/%.json: override export PROFILE = $(*D)
 reports/%.html reports/%.json: FORCE $(SET_UP)
-	@$(CLI) build $(*F) --profile '$(*D)' $(GIVEN)
+	@$(CLI) build $(*F) $(GIVEN)
 
 index: $(SET_UP) ## write reports/<profile>/index.html anew
-	@$(CLI) index --profile '$(PROFILE)'
+	@$(CLI) index --profile "$$PROFILE"
 
 test: $(SET_UP) ## run every test, and check style and format
 	$(PYTHON) -m pytest -n auto --dist loadfile
@@ -77,16 +79,16 @@ bench: $(SET_UP) ## measure speed and memory against other libraries
 	$(PYTHON) -m benchmarks
 
 verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug] [ALL=1 lists each]
-	@$(CLI) verify $(REPORT) --profile '$(PROFILE)' $(if $(ALL),--all)
+	@$(CLI) verify $$REPORT --profile "$$PROFILE" $(if $(ALL),--all)
 
 rows: $(SET_UP) ## list the rows that are kept [ADOPT=1: try those that other code gave]
 	@$(PYTHON) -m lib.rows $(if $(ADOPT),adopt,list)
 
 clean-rows: $(SET_UP) ## remove the rows that only one report uses [REPORT=NN-slug]
-	@$(PYTHON) -m lib.rows clean '$(REPORT)'
+	@$(PYTHON) -m lib.rows clean "$$REPORT"
 
 estimate: $(SET_UP) ## what the rows of a profile would cost [PROFILE=imagenet]
-	@$(PYTHON) -m lib.rows estimate '$(PROFILE)' $(if $(WORKERS),--workers '$(WORKERS)')
+	@$(PYTHON) -m lib.rows estimate "$$PROFILE" $(if $(WORKERS),--workers "$$WORKERS")
 
 lab: $(SET_UP) ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks

@@ -33,7 +33,7 @@ def folder() -> str:
 def cluster():
     from distributed import LocalCluster
 
-    with mock.patch.dict(os.environ, ATTRIBUTION_CACHE=folder()):
+    with mock.patch.dict(os.environ, ATTRIBUTION_CACHE=folder(), MALLOC_ARENA_MAX="1"):
         return LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
         )

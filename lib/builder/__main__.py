@@ -1,19 +1,21 @@
 """python -m lib.builder build | index | verify: what the Makefile calls.
 
-Exit codes: 0 done, 1 a report failed or changed, 2 input that cannot be used, 130 interrupted.
+Exit codes: 0 done, 1 a report failed or changed or the disk did, 2 input that cannot be used, 130
+interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
 
-from lib.builder.console import say
+from lib.builder.console import problem, say, threads_of_a_kernel
 from lib.builder.overrides import resolve_run
-from lib.builder.workspace import CODE, CUSTOM, Project, UsageError
+from lib.builder.workspace import CODE, CUSTOM, Project, ReportFailed, UsageError
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -47,24 +49,23 @@ def build(project: Project, given: argparse.Namespace) -> int:
 
     if given.timeout <= 0 or (given.threads is not None and given.threads < 1):
         raise UsageError("--timeout and --threads must be positive")
+    threads = given.threads or threads_of_a_kernel()
     runs = [
         resolve_run(project, name, given.profile, given.params, given.set) for name in given.names
     ]
-    status, touched = 0, False
+    status, touched = 0, any(project.failed(run.target, run.slug).exists() for run in runs)
     for run in runs:
         shown = os.path.relpath(project.html(run.target, run.slug))
         try:
-            done = make(run, force=given.force, timeout=given.timeout, threads=given.threads)
-        except Exception as failure:
-            from lib.builder.execute import ReportFailed
-
-            if not isinstance(failure, ReportFailed):
-                raise
+            done = make(run, force=given.force, timeout=given.timeout, threads=threads)
+        except ReportFailed as failure:
             where = f" (cell {failure.cell})" if failure.cell else ""
-            page = os.path.relpath(project.failed(run.target, run.slug))
+            page = project.failed(run.target, run.slug)
             say(f"{run.slug}  FAILED{where}: {failure.reason.splitlines()[0]}", sys.stderr)
-            say(f"{run.slug}  see {page}", sys.stderr)
-            status, touched = 1, True
+            if page.exists():
+                say(f"{run.slug}  see {os.path.relpath(page)}", sys.stderr)
+                touched = True
+            status = 1
             continue
         touched = touched or done == "built"
         say(f"{run.slug}  {'is current' if done == 'current' else 'done'}: {shown}")
@@ -87,8 +88,24 @@ def index(project: Project, given: argparse.Namespace) -> int:
 
     if given.profile != CUSTOM:
         project.check_profile(given.profile)
-    say(f"Open {os.path.relpath(write_index(project, given.profile))}")
+    path = os.path.relpath(write_index(project, given.profile))
+    slugs = [] if given.profile == CUSTOM else project.slugs()
+    if slugs and all(_is_current(project, slug, given.profile) for slug in slugs):
+        profile = f" PROFILE={given.profile}" if given.profile != "default" else ""
+        say(f"{len(slugs)} reports are current; make reports{profile} ANEW=1 runs them again")
+    say(f"Open {path}")
     return 0
+
+
+def _is_current(project: Project, slug: str, profile: str) -> bool:
+    from lib.builder.build import is_current
+    from lib.builder.provenance import content_hash
+
+    try:
+        run = resolve_run(project, slug, profile)
+        return is_current(run, content_hash(run))
+    except (UsageError, OSError):  # its inputs are out of reach
+        return False
 
 
 def verify(project: Project, given: argparse.Namespace) -> int:
@@ -105,6 +122,9 @@ def list_names(project: Project, given: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    for name in ("stdin", "stdout", "stderr"):  # one that the caller closed, in this order
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     given = arguments().parse_args(argv)
     # jsonschema, which nbformat imports, would compile a grammar of addresses that nobody here
     # checks: more than a second for every report
@@ -112,18 +132,29 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
     action = {"build": build, "index": index, "verify": verify, "list": list_names}[given.command]
     try:
+        if os.pathsep in str(CODE):
+            raise UsageError(f"{CODE}: Python cannot import from a path with {os.pathsep!r} in it")
         return action(Project(given.root.resolve()), given)
     except UsageError as error:
         say(f"error: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        say("interrupted: nothing was changed", sys.stderr)
+        from lib.builder.build import replaced
+
+        pages = [os.path.relpath(path) for path in replaced if path.suffix == ".html"]
+        done = f"already made: {', '.join(pages)}" if pages else "nothing was changed"
+        say(f"interrupted: {done}", sys.stderr)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of our output has left
+        return 1
+    except OSError as error:
+        say(f"error: {problem(error)}", sys.stderr)
         return 1
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    os._exit(code) if code == 130 else sys.exit(code)  # no atexit hook may wait for a kernel
+    code = 1
+    with contextlib.suppress(OSError):
+        code = main()
+        sys.stdout.flush()
+    os._exit(code)  # no atexit hook may wait for a kernel or for a closed pipe

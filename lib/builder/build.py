@@ -1,15 +1,14 @@
 """Make one report: skip it if it is current, else build it aside and put it in place whole.
 
 At any moment reports/<profile>/ holds the last good pair of .html and .json. A build happens in
-.cache/build/ (same file system); what kill -9 leaves there, the next build removes. Locks are
-kernel-held, so they end with their owner.
+.cache/build/, its files are written under a hidden name beside their place and renamed; what
+kill -9 leaves of both, the next build removes. Locks are kernel-held, so they end with their owner.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import os
 import shutil
 import signal
@@ -19,12 +18,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lib.builder.console import say, threads_of_a_kernel
+from filelock import FileLock, Timeout
+
+from lib.builder.console import problem, say, threads_of_a_kernel
 from lib.builder.overrides import Run
 from lib.builder.pair import damage, html_build, sealed
 from lib.builder.provenance import collect, content_hash
-from lib.builder.workspace import Project
+from lib.builder.workspace import Project, ReportFailed
 from lib.core.ledger import claims_of
+
+CHANGED = "changed-while-made"  # in place of a content hash
+LARGE = 1.5e6  # characters of a page that is slow to open and to mail
+replaced: list[Path] = []  # what this process has put in place
 
 
 def is_current(run: Run, digest: str) -> bool:
@@ -37,14 +42,17 @@ def is_current(run: Run, digest: str) -> bool:
 def locked(path: Path, waiting: str = "") -> Iterator[None]:
     """Hold an exclusive lock; say so when another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                say(waiting)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting:
+            say(waiting)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -58,15 +66,12 @@ def build_folder(project: Project, slug: str) -> Iterator[Path]:
                 _remove_if_dead(old)
             folder = Path(tempfile.mkdtemp(prefix=f"{slug}-", dir=parent))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            stack.enter_context(locked(folder / "alive"))
+            stack.enter_context(FileLock(folder / "alive"))
         yield folder
 
 
 def _remove_if_dead(folder: Path) -> None:
-    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-        if (folder / "alive").exists():
-            file = stack.enter_context((folder / "alive").open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while its builder lives
+    with contextlib.suppress(OSError), FileLock(folder / "alive", timeout=0):  # else it is alive
         if (folder / "runtime").exists():
             shutil.rmtree((folder / "runtime").read_text(), ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,18 +88,31 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
 
 
-def put_in_place(folder: Path, files: list[tuple[str, Path]]) -> None:
-    """Write each text aside and rename it to its place, in order, mode 0644."""
+def put_in_place(files: list[tuple[str, Path]]) -> None:
+    """Write each text beside its place and rename it, in order, mode 0644.
+
+    Raises:
+        OSError: it names the file. What was not yet renamed is as before.
+    """
     ready = []
-    for position, (text, path) in enumerate(files):
-        aside = folder / f"{position}.part"
-        aside.write_text(text, encoding="utf-8")
-        aside.chmod(0o644)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ready.append((aside, path))
-    with _signals_held():
-        for aside, path in ready:
-            os.replace(aside, path)
+    try:
+        for text, path in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{path.name}.part")
+            ready.append((aside, path))
+            try:
+                aside.write_text(text, encoding="utf-8")
+            except OSError as error:  # a full disk does not say where
+                raise OSError(error.errno, error.strerror, str(path)) from None
+            aside.chmod(0o644)
+        with _signals_held():
+            for aside, path in ready:
+                os.replace(aside, path)
+                replaced.append(path)
+    finally:
+        for aside, _ in ready:
+            with contextlib.suppress(OSError):
+                aside.unlink()
 
 
 def assemble(
@@ -105,8 +123,6 @@ def assemble(
     Raises:
         ReportFailed: a claim that the ledger assigns to this report was not recorded.
     """
-    from lib.builder.execute import ReportFailed
-
     expected = claims_of(run.slug, run.project.ledger)
     found = {claim["id"] for claim in recorded.get("claims", [])}
     missing = [id for id in expected if id not in found]
@@ -139,70 +155,79 @@ def make(
     """Make the report of a run; return "current" if nothing had to be done, else "built".
 
     Raises:
-        ReportFailed: the last good report is untouched, and NN-slug.FAILED.html shows why.
-        KeyboardInterrupt: nothing was changed and nothing is left behind.
+        ReportFailed: the last good report is untouched, and NN-slug.FAILED.html shows why, if it
+            could be written.
+        KeyboardInterrupt: `replaced` says what was changed; nothing is left behind.
     """
     project, slug, target = run.project, run.slug, run.target
     digest = content_hash(run)
     failed = project.failed(target, slug)
-    if not force and is_current(run, digest):
-        failed.unlink(missing_ok=True)
+
+    def current() -> bool:
+        if force or not is_current(run, digest):
+            return False
+        with contextlib.suppress(OSError):  # mostly there is none; a project may be read-only
+            failed.unlink()
+        return True
+
+    if current():
         return "current"
     lock = project.cache / "locks" / target / f"{slug}.lock"
     with locked(lock, f"{slug}  waits for another build of it"):
-        if not force and is_current(run, digest):
-            failed.unlink(missing_ok=True)
+        if current():
             return "current"
-        from lib.builder.execute import ReportFailed
+        for part in project.folder(target).glob(f".{slug}.*.part"):  # of a build that was killed
+            part.unlink()
+        try:
+            with build_folder(project, slug) as folder:
+                warnings = _build(run, digest, folder, timeout, threads or threads_of_a_kernel())
+        except (ReportFailed, OSError) as error:
+            if isinstance(error, OSError):
+                error = ReportFailed(problem(error))
+            from lib.builder.page import failed_page
 
-        with build_folder(project, slug) as folder:
-            try:
-                _build(run, digest, folder, timeout, threads)
-            except ReportFailed as failure:
-                from lib.builder.page import failed_page
-
-                put_in_place(folder, [(failed_page(run, failure), failed)])
-                raise
+            with contextlib.suppress(OSError):
+                put_in_place([(failed_page(run, error), failed)])
+            raise error from None
         failed.unlink(missing_ok=True)
+    for warning in warnings:  # last: standard output may be closed or full
+        say(f"{slug}  warning: {warning}")
     return "built"
 
 
-def _build(run: Run, digest: str, folder: Path, timeout: float, threads: int | None) -> None:
-    from lib.builder.execute import execute
-    from lib.builder.markdown import plain, trusted_inline
-    from lib.builder.render import render, title_and_question
-
-    project, slug, target = run.project, run.slug, run.target
-    title, question, _ = title_and_question(run.notebook)
-    began = time.monotonic()
-    threads = threads or threads_of_a_kernel()
-    executed = execute(run, folder, threads=threads, timeout=timeout)
-    for warning in executed.warnings:
-        say(f"{slug}  warning: {warning}")
-    if content_hash(run) != digest:
-        say(f"{slug}  warning: lib changed while the report was made: it counts as stale")
-        digest = "changed-while-made"
+def _build(run: Run, digest: str, folder: Path, timeout: float, threads: int) -> list[str]:
+    """Execute, render and put in place; return the warnings."""
     import nbformat
 
+    from lib.builder.execute import execute
+    from lib.builder.markdown import plain, trusted_inline
+    from lib.builder.render import render
+
+    project, slug, target = run.project, run.slug, run.target
+    title, question = (plain(trusted_inline(text)) for text in run.head[:2])
+    began = time.monotonic()
+    executed = execute(run, folder, threads=threads, timeout=timeout)
     notebook_text = nbformat.writes(executed.notebook) + "\n"
     provenance = collect(run, digest, threads, executed.results.get("provenance", {}))
-    results = assemble(
-        run,
-        plain(trusted_inline(title)),
-        plain(trusted_inline(question)),
-        executed.results,
-        provenance,
-    )
+    results = assemble(run, title, question, executed.results, provenance)
     seconds, when = time.monotonic() - began, datetime.datetime.now(datetime.UTC)
     html, warnings = render(run, executed.notebook, results, provenance, seconds=seconds, when=when)
-    for warning in warnings:
-        say(f"{slug}  warning: {warning}")
+    try:
+        same = content_hash(run) == digest
+    except OSError:  # a file of it is gone
+        same = False
+    if not same:
+        warnings.append("what it is made of changed while it was made: it counts as stale")
+        provenance["content_hash"] = CHANGED
+        html = html.replace(digest, CHANGED)
+    if len(html) > LARGE:
+        warnings.append(f"the page has {len(html) / 1e6:.1f} MB: show fewer or smaller figures")
     results["build"] = {"time": f"{when:%Y-%m-%dT%H:%M:%SZ}", "seconds": round(seconds, 1)}
     put_in_place(
-        folder,
         [
             (notebook_text, project.executed(target, slug)),
             (sealed(results, html), project.json(target, slug)),
             (html, project.html(target, slug)),
-        ],
+        ]
     )
+    return executed.warnings + warnings

@@ -12,6 +12,12 @@ _LOADS = ("src", "srcset", "poster", "data", "background", "action")
 _CSS_LOAD = re.compile(r"@import|url\(\s*['\"]?(?!data:)", re.IGNORECASE)
 
 
+def _scheme(address: str) -> str:
+    """What stands before the colon, as a browser reads it: without blanks."""
+    found = re.match(r"([a-z][a-z0-9+.-]*):", re.sub(r"[\0-\x20]", "", address), re.IGNORECASE)
+    return found[1].lower() if found else ""
+
+
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -42,11 +48,15 @@ class _Reader(HTMLParser):
             self.problems.append("a picture has no alt text")
         if "id" in attributes:
             self.ids[attributes["id"]] += 1
-        href = attributes.get("href", "")
-        if tag == "a" and re.match(r"\s*(javascript|vbscript|data|file):", href, re.IGNORECASE):
-            self.problems.append(f"a link goes to {href[:40]!r}")
-        if tag == "a" and href.startswith("#"):
-            self.targets.append(href[1:])
+        for name, href in attributes.items():
+            if not name.endswith("href") or tag == "link":
+                continue
+            if href.startswith("#"):
+                self.targets.append(href[1:])
+            elif tag not in ("a", "area"):
+                self.problems.append(f"<{tag}> has a link to {href[:40]!r}")
+            elif _scheme(href) not in ("", "http", "https", "mailto"):
+                self.problems.append(f"a link goes to {href[:40]!r}")
 
     handle_startendtag = handle_starttag
 

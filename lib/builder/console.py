@@ -6,12 +6,15 @@ one at most every 15 seconds, and one when the report is finished.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import threading
 import time
 from pathlib import Path
+
+from lib.builder.workspace import UsageError
 
 QUIET = 15.0  # seconds between two lines that are not rewritten
 
@@ -29,9 +32,22 @@ def cores() -> int:
 
 
 def threads_of_a_kernel() -> int:
-    """`$OMP_NUM_THREADS`, or a share of the cores for each report that make builds at once."""
+    """`$OMP_NUM_THREADS`, or a share of the cores for each report that make builds at once.
+
+    Raises:
+        UsageError: it is not a number from 1 to 9999.
+    """
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) else max(1, cores() // jobs())
+    if asked and not re.fullmatch("[1-9][0-9]{0,3}", asked):
+        raise UsageError(f"OMP_NUM_THREADS={asked}: expected one number, 1 or more")
+    return int(asked or max(1, cores() // jobs()))
+
+
+def problem(error: OSError) -> str:
+    """An error of the file system in one line, with the file."""
+    where = "standard output" if error.filename is None else os.fsdecode(error.filename)
+    where = os.path.relpath(where) if os.path.isabs(where) else where
+    return f"{where}: {error.strerror or error}"
 
 
 def say(text: str, stream=None) -> None:
@@ -61,8 +77,9 @@ class Progress:
         self._stop.set()
         self._thread.join()
         if self.rewrites:
-            sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.write("\r\x1b[K")
+                sys.stdout.flush()
 
     def at(self, cell: int, cells: int) -> None:
         self.cell, self.cells = cell, cells
@@ -88,10 +105,11 @@ class Progress:
     def _run(self) -> None:
         while not self._stop.wait(0.2):
             now = time.monotonic()
-            if self.rewrites:
-                width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
-                sys.stdout.write("\r\x1b[K" + self.line()[: width - 1])
-                sys.stdout.flush()
-            elif now - self._printed >= QUIET:
-                self._printed = now
-                say(self.line())
+            with contextlib.suppress(OSError):  # the reader has left: the report is made anyway
+                if self.rewrites:
+                    width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
+                    sys.stdout.write("\r\x1b[K" + self.line()[: width - 1])
+                    sys.stdout.flush()
+                elif now - self._printed >= QUIET:
+                    self._printed = now
+                    say(self.line())

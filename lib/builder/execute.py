@@ -1,13 +1,14 @@
-"""Run a notebook through papermill in a folder of its own, and say exactly how it ended.
+"""Run a notebook in a kernel of its own, and say exactly how it ended.
 
-Success is never inferred from metadata: papermill marks every cell `completed` after a timeout or a
-dead kernel, and `sys.exit(0)` in a cell raises nothing. So every kind of failure is caught, and
-afterwards every code cell must carry an execution count.
+papermill puts the values in and nbclient runs the cells. papermill's own engine is not used: it
+marks every cell `completed` after a timeout or a dead kernel, and takes `sys.exit(0)` for success.
+Here every kind of failure is caught, and afterwards every code cell must carry a count.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from typing import Any
 
 from lib.builder.console import Progress
 from lib.builder.overrides import Run
-from lib.builder.workspace import CODE
+from lib.builder.workspace import CODE, ReportFailed
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -31,21 +32,14 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+INJECTED = "injected-parameters"  # tag and id of the cell that sets the values given
+LARGEST = 20_000_000  # characters that a notebook may put out: its page would hold all of them
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-
-
-class ReportFailed(Exception):
-    """A report that could not be made: what happened, in which cell."""
-
-    def __init__(self, reason: str, *, cell: int = 0, source: str = "", traceback: str = ""):
-        super().__init__(reason)
-        self.reason, self.cell, self.source = reason, cell, source
-        self.traceback = _ANSI.sub("", traceback)
 
 
 @dataclass
 class Executed:
-    notebook: Any  # nbformat node with outputs, free of papermill's volatile metadata
+    notebook: Any  # nbformat node with outputs
     results: dict[str, Any]  # what the notebook recorded
     warnings: list[str] = field(default_factory=list)
 
@@ -53,16 +47,31 @@ class Executed:
 def kernel_environment(
     run: Run, folder: Path, threads: int, cache: Path | None = None
 ) -> dict[str, str]:
-    """The kernel's environment: where to record, a fixed hash seed, the number of threads."""
-    environment = dict(os.environ)
-    environment.pop("MPLBACKEND", None)  # with Agg the inline backend is inactive: no figures
+    """The kernel's environment: where to record, a fixed hash seed, the number of threads.
+
+    Settings of the reader's own (start-up files, search paths, figure styles) would change numbers
+    and pictures on this machine alone: they stay outside. Where packages are installed does not.
+    """
+    installed = ("PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE")
+    outside = ("PYTHON", "IPYTHON", "JUPYTER", "MPLBACKEND")  # with Agg there would be no figures
+    style = folder / "matplotlibrc"
+    style.touch()
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in installed or not name.startswith(outside)
+    }
     environment |= {
         "REPORT_RESULTS": str(folder / "results.json"),
         "REPORT_PROGRESS": str(folder / "progress"),
         "REPORT_LEDGER": str(run.project.ledger),
         "PYTHONHASHSEED": "0",
+        "PYTHONPATH": str(CODE),
+        "PYTHONUTF8": "1",
         "SOURCE_DATE_EPOCH": "0",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH")])),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(folder / "jupyter"),
+        "MATPLOTLIBRC": str(style),
     }
     if cache:
         environment["ATTRIBUTION_CACHE"] = str(cache)
@@ -83,46 +92,38 @@ def _runtime_folder(folder: Path) -> Iterator[str]:
         shutil.rmtree(runtime, ignore_errors=True)
 
 
-def _engine(progress: Progress, environment: dict[str, str], position: list[int]):
-    """A papermill engine that tells each cell, sets the environment and leaves no kernel."""
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine
+def _prepared(run: Run) -> Any:
+    """The notebook as it was read, without outputs, and with a cell that sets the values given."""
+    import nbformat
+    from papermill.parameterize import parameterize_notebook
 
-    class Client(PapermillNotebookClient):
-        pid: int | None = None
+    source = copy.deepcopy(run.notebook) | {"nbformat_minor": 5}  # the first with ids
+    for index, cell in enumerate(source["cells"]):
+        cell.setdefault("id", f"cell-{index}")
+        cell.setdefault("metadata", {}).setdefault("tags", [])
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    notebook = nbformat.reads(json.dumps(source), as_version=4)
+    try:
+        nbformat.validate(notebook, relax_add_props=True)
+    except nbformat.ValidationError as error:
+        raise ReportFailed(f"not a valid notebook: {error.message}") from None
+    if run.injected:
+        notebook.metadata["papermill"] = {}
+        notebook = parameterize_notebook(
+            notebook, run.injected, kernel_name="python3", language="python"
+        )
+        del notebook.metadata["papermill"]
+        next(c for c in notebook.cells if INJECTED in c.metadata.get("tags", []))["id"] = INJECTED
+    return notebook
 
-        def start_new_kernel_client(self):
-            self.pid = getattr(self.km.provisioner, "pid", None)
-            return super().start_new_kernel_client()
 
-        def execute_cell(self, cell, index, **options):
-            position[0] = index
-            progress.at(cell_number(self.nb.cells, index), cell_number(self.nb.cells, None) - 1)
-            return super().execute_cell(cell, index, **options)
-
-    class Engine(NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            options = {k: v for k, v in options.items() if k not in ("input_path",)}
-            client = Client(
-                nb_man,
-                kernel_name=kernel_name,
-                timeout=options["execution_timeout"],
-                startup_timeout=options["start_timeout"],
-                iopub_timeout=60,
-                record_timing=False,
-                shutdown_kernel="immediate",
-                config=options["config"],
-                log=logging.getLogger("papermill"),
-            )
-            try:
-                client.execute(env=environment, cwd=os.getcwd())
-            finally:
-                if client.pid:  # the kernel leads its own process group: take its children along
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.killpg(client.pid, signal.SIGKILL)
-
-    return Engine
+def _numbered(notebook: Any) -> Iterator[tuple[int, Any]]:
+    """Each cell with its number, from 1, in the source: what papermill put in does not count."""
+    number = 0
+    for cell in notebook.cells:
+        number += cell.id != INJECTED
+        yield number, cell
 
 
 def execute(
@@ -133,7 +134,7 @@ def execute(
     timeout: float = 3600,
     cache: Path | None = None,
 ) -> Executed:
-    """Execute one report's notebook in `folder` (temporary, on the report's file system).
+    """Execute one report's notebook; `folder` is temporary and belongs to this build alone.
 
     The kernel has `threads` threads: another number rounds sums otherwise. `cache` is where the
     notebook keeps trainings and masks, instead of the usual place.
@@ -142,108 +143,104 @@ def execute(
         ReportFailed: a cell raised, ran too long, ended the kernel or was never run.
         KeyboardInterrupt: the kernel is gone by then.
     """
-    import nbformat
-    import papermill
-    from papermill.engines import papermill_engines
-    from traitlets.config import Config
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
 
-    for name in ("papermill", "traitlets", "nbclient"):
+    class Client(NotebookClient):
+        room = LARGEST
+
+        def output(self, outs, msg, display_id, cell_index):
+            self.room -= len(str(msg["content"]))
+            if self.room < 0:
+                raise ReportFailed(f"the notebook puts out more than {LARGEST / 1e6:.0f} MB")
+            return super().output(outs, msg, display_id, cell_index)
+
+    for name in ("traitlets", "nbclient"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are ours to tell, once
-    source = nbformat.read(run.project.notebook(run.slug), as_version=4)
-    for cell in source.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    prepared, output = folder / "source.ipynb", folder / "executed.ipynb"
-    nbformat.write(source, prepared)
-    position = [0]
-    failure: Exception | None = None
-    with _runtime_folder(folder) as runtime, Progress(run.slug, folder / "progress") as progress:
-        environment = kernel_environment(run, folder, threads, cache)
-        kernel = {"transport": "ipc", "connection_file": f"{runtime}/kernel.json"}
-        papermill_engines.register("reports", _engine(progress, environment, position))
+    notebook = _prepared(run)
+    number, cell = 0, None
+    with (
+        _runtime_folder(folder) as runtime,
+        tempfile.TemporaryFile() as log,
+        Progress(run.slug, folder / "progress") as progress,
+    ):
+        manager = AsyncKernelManager(
+            kernel_name="python3",  # of this Python, not one of that name in the reader's folders
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+            transport="ipc",
+            connection_file=f"{runtime}/kernel.json",
+        )
+        client = Client(
+            notebook,
+            manager,
+            timeout=timeout,
+            startup_timeout=120,
+            iopub_timeout=60,
+            record_timing=False,
+            force_raise_errors=True,
+            shutdown_kernel="immediate",
+        )
+        launch = {
+            "env": kernel_environment(run, folder, threads, cache),
+            "cwd": str(run.project.notebooks),
+            # of what it says below Python: a daemon that it leaves would keep our own output open
+            "stdout": log,
+            "stderr": log,
+        }
         try:
-            papermill.execute_notebook(
-                str(prepared).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
-                str(output).replace("{", "{{").replace("}", "}}"),
-                parameters=run.injected,
-                engine_name="reports",
-                kernel_name="python3",
-                cwd=str(run.project.notebooks),
-                execution_timeout=timeout,
-                start_timeout=120,
-                progress_bar=False,
-                config=Config({"KernelManager": kernel}),
-            )
+            with client.setup_kernel(cleanup_kc=True, **launch):
+                about = client.wait_for_reply(client.kc.kernel_info())["content"]
+                notebook.metadata["language_info"] = about["language_info"]  # colors the code
+                for index, (number, cell) in enumerate(_numbered(notebook)):
+                    progress.at(number, sum(c.id != INJECTED for c in notebook.cells))
+                    client.execute_cell(cell, index)
         except Exception as error:  # whatever it is, this report has failed
-            failure = error
-    if failure is not None:
-        raise _explain(failure, output, position[0], timeout) from failure
-    notebook = clean(nbformat.read(output, as_version=4))
-    for index, cell in enumerate(notebook.cells):
-        if cell.cell_type != "code":
-            continue
-        exits = any(output.output_type == "error" for output in cell.outputs)  # sys.exit(0)
+            log.seek(0)
+            said = log.read()[-4000:].decode(errors="replace")
+            raise _failure(error, number, cell, timeout, said) from error
+        finally:
+            pid = getattr(manager.provisioner, "pid", None)
+            if pid:  # the kernel leads its own process group: take its children along
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+    for number, cell in _numbered(notebook):
         skipped = "skip-execution" in cell.metadata.get("tags", []) or not cell.source.strip()
-        if exits or (cell.execution_count is None and not skipped):
-            reason = "the cell ended the notebook (sys.exit)" if exits else "the cell was never run"
-            number = cell_number(notebook.cells, index)
-            raise ReportFailed(reason, cell=number, source=cell.source)
+        if cell.cell_type == "code" and cell.execution_count is None and not skipped:
+            raise ReportFailed("the cell was never run", cell=number, source=cell.source)
     results = {}
     if (folder / "results.json").exists():
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return Executed(notebook, results, _stderr(notebook))
 
 
-def _explain(error: Exception, output: Path, index: int, timeout: float) -> ReportFailed:
-    """Turn papermill's, nbclient's and the kernel's ways of failing into one."""
-    import nbformat
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
+def _failure(error: Exception, number: int, cell: Any, timeout: float, said: str) -> ReportFailed:
+    """Turn nbclient's and the kernel's ways of failing into one."""
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    cells = nbformat.read(output, as_version=4).cells if output.exists() else []
-    if isinstance(error, PapermillExecutionError):
-        lines = "\n".join(error.traceback)
-        return ReportFailed(
-            f"{error.ename}: {error.evalue}".strip(),
-            cell=cell_number(cells, error.cell_index),
-            source=error.source,
-            traceback=lines,
-        )
-    source = cells[index].source if index < len(cells) else ""
-    if isinstance(error, CellTimeoutError):
+    if isinstance(error, CellExecutionError):
+        reason = f"{error.ename}: {error.evalue}".strip()
+        if error.ename == "SystemExit":
+            reason = "the cell ended the notebook (sys.exit)"
+    elif isinstance(error, CellTimeoutError):
         reason = f"the cell ran longer than {timeout:g} s"
     elif isinstance(error, DeadKernelError):
         reason = "the kernel died (out of memory, or killed)"
+    elif isinstance(error, ReportFailed):
+        reason = error.reason
     else:
         reason = f"{type(error).__name__}: {error}".strip()
-    return ReportFailed(reason, cell=cell_number(cells, index), source=source)
-
-
-def cell_number(cells: list[Any], index: int | None) -> int:
-    """A cell's number, from 1, in the source notebook: what papermill put in does not count."""
-    added = {"injected-parameters", "papermill-error-cell-tag"}
-    return 1 + sum(not added & set(cell.metadata.get("tags", [])) for cell in cells[:index])
-
-
-def clean(notebook: Any) -> Any:
-    """Drop what differs from run to run: papermill's paths and times, random ids."""
-    notebook.metadata.pop("papermill", None)
-    for index, cell in enumerate(notebook.cells):
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell["id"] = "injected-parameters"
-        elif "id" not in cell:
-            cell["id"] = f"cell-{index}"
-    return notebook
+    errors = [o for o in (cell or {}).get("outputs", []) if o.output_type == "error"]
+    traceback = "\n".join(line for output in errors for line in output.traceback) or said
+    source = cell.source if cell else ""  # none: it never came to a cell
+    return ReportFailed(reason, cell=number, source=source, traceback=traceback)
 
 
 def _stderr(notebook: Any) -> list[str]:
     warnings = []
-    for index, cell in enumerate(notebook.cells):
+    for number, cell in _numbered(notebook):
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr" and output.text.strip():
                 first = _ANSI.sub("", output.text).strip().splitlines()[0]
-                number = cell_number(notebook.cells, index)
                 warnings.append(f"cell {number} wrote to stderr (not shown): {first[:160]}")
     return warnings

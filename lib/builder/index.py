@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from lib.builder import page
-from lib.builder.build import build_folder, locked, put_in_place
+from lib.builder.build import locked, put_in_place
 from lib.builder.check import page_problems
-from lib.builder.overrides import Run, load_notebook, resolve_run
+from lib.builder.overrides import Run, load_notebook, resolve_run, title_and_question
 from lib.builder.pair import damage, read_results
 from lib.builder.parameters import notebook_schema
 from lib.builder.provenance import content_hash
@@ -108,7 +108,6 @@ def card(project: Project, profile: str, slug: str) -> Card:
     title, question = slug, ""
     with contextlib.suppress(Exception):  # a notebook in the making still gets its card
         from lib.builder.markdown import plain, trusted_inline
-        from lib.builder.render import title_and_question
 
         first = title_and_question(load_notebook(project.notebook(slug), slug))
         title, question = (plain(trusted_inline(text)) for text in first[:2])
@@ -183,34 +182,40 @@ def ledger_groups(project: Project, cards: dict[str, Card]) -> list[dict[str, An
     return list(groups.values())
 
 
-def write_index(project: Project, profile: str) -> Path:
-    """Write the index of one profile and return its path."""
+def index_page(project: Project, profile: str) -> str:
+    """The index of one profile, from the files that are there."""
     folder = project.folder(profile)
-    with locked(project.cache / "locks" / profile / "index.lock"):
-        files = [*folder.glob("*.html"), *folder.glob("*.json")]
-        built = {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
-        known = set() if profile == CUSTOM else set(project.slugs())
-        cards = {slug: card(project, profile, slug) for slug in sorted(known | built)}
-        groups = ledger_groups(project, cards)
-        results = [row["result"] for group in groups for row in group["rows"] if row["result"]]
-        verdicts = [result["verdict"] for result in results]
-        body = page.fill(
-            "index_page",
-            profile=profile,
-            custom=profile == CUSTOM,
-            cards=[c for c in cards.values() if c.failed or c.state != "missing"],
-            waiting=[c for c in cards.values() if not c.failed and c.state == "missing"],
-            groups=groups,
-            claims=sum(len(group["rows"]) for group in groups),
-            tested=len(results),
-            counts={verdict: verdicts.count(verdict) for verdict in markup.SYMBOLS},
-            number_of=page.number_of,
-            symbols=markup.SYMBOLS,
-        )
-        html = page.shell(body, title="Input attribution: the reports", kind="index")
-        html = html.encode(errors="replace").decode()  # a file's name may be no text
-        if problems := page_problems(html):
-            raise RuntimeError("index.html: " + "; ".join(problems))
-        with build_folder(project, "index") as aside:
-            put_in_place(aside, [(html, folder / "index.html")])
-    return folder / "index.html"
+    files = [*folder.glob("*.html"), *folder.glob("*.json")]
+    built = {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
+    known = set() if profile == CUSTOM else set(project.slugs())
+    cards = {slug: card(project, profile, slug) for slug in sorted(known | built)}
+    groups = ledger_groups(project, cards)
+    results = [row["result"] for group in groups for row in group["rows"] if row["result"]]
+    verdicts = [result["verdict"] for result in results]
+    body = page.fill(
+        "index_page",
+        profile=profile,
+        custom=profile == CUSTOM,
+        cards=[c for c in cards.values() if c.failed or c.state != "missing"],
+        waiting=[c for c in cards.values() if not c.failed and c.state == "missing"],
+        groups=groups,
+        claims=sum(len(group["rows"]) for group in groups),
+        tested=len(results),
+        counts={verdict: verdicts.count(verdict) for verdict in markup.SYMBOLS},
+        number_of=page.number_of,
+        symbols=markup.SYMBOLS,
+    )
+    html = page.shell(body, title="Input attribution: the reports", kind="index")
+    html = html.encode(errors="replace").decode()  # a file's name may be no text
+    if problems := page_problems(html):
+        raise RuntimeError("index.html: " + "; ".join(problems))
+    return html
+
+
+def write_index(project: Project, profile: str) -> Path:
+    """Write the index of one profile, unless it is as it would be, and return its path."""
+    path = project.folder(profile) / "index.html"
+    if not (path.exists() and path.read_bytes() == index_page(project, profile).encode()):
+        with locked(project.cache / "locks" / profile / "index.lock"):
+            put_in_place([(index_page(project, profile), path)])
+    return path

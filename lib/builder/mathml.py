@@ -7,15 +7,15 @@ import io
 import re
 import unicodedata
 from html import unescape
+from xml.etree.ElementTree import tostring
 
-from latex2mathml.converter import convert
+from latex2mathml.converter import Converter
 
-from lib.builder.execute import ReportFailed
+from lib.builder.workspace import ReportFailed
 
-# latex2mathml prints what it cannot convert as an identifier that starts with a backslash or an &
-_UNCONVERTED = re.compile(r"<m[io][^>]*>(\\[^<]*|&(?:amp;)?(?=<))")
 # TeX sets bare bars at the size of a letter and without spaces; browsers would stretch them
-_BARS = re.compile(r"<mo>(?=&#x0(?:2016|007C);</mo>)")
+_BARS = re.compile(r"<mo>(?=[‖|]</mo>)")
+_NOT_MATHEMATICS = {"href", "class", "style"}
 _STYLED = re.compile(r'<(m[ino]|mtext)([^>]*?) mathvariant="([a-z-]+)"([^>]*)>([^<]*)</\1>')
 
 
@@ -48,20 +48,27 @@ def mathml(tex: str, display: str = "inline") -> str:
     """Convert TeX to MathML; display formulas come in a box of their own that can scroll.
 
     Raises:
-        ReportFailed: a command that the converter does not know (it would be printed as text).
+        ReportFailed: a command that the converter does not know (it would be printed as text), or
+            one that makes a link or a style.
     """
     tex = tex.strip()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            result = convert(tex, display=display)
+            formula = Converter(display=display).convert_to_element(tex)
     except Exception as error:  # the converter has no error class of its own
         raise ReportFailed(
             f"formula cannot be converted ({type(error).__name__}): {tex}"
         ) from error
-    if unknown := _UNCONVERTED.search(result):
-        raise ReportFailed(f"formula cannot be converted (unknown: {unknown[1]}): {tex}")
     # the name space would make ElementTree write <ns0:math>, which browsers do not render
-    result = result.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    del formula.attrib["xmlns"]
+    for element in formula.iter():  # what is unknown becomes an identifier that starts with \\
+        if made := _NOT_MATHEMATICS & set(element.attrib):
+            raise ReportFailed(f"a formula cannot have {min(made)} (\\{min(made)}): {tex}")
+        text = element.text or ""
+        if element.tag in ("mi", "mo") and (text.startswith("\\") or text == "&"):
+            raise ReportFailed(f"formula cannot be converted (unknown: {text}): {tex}")
+        element.text = unescape(text) or None  # the converter writes &#x02211;
+    result = tostring(formula, encoding="unicode")
     result = _STYLED.sub(_replace_style, result)
     result = _BARS.sub('<mo stretchy="false" lspace="0" rspace="0">', result)
     if display == "block":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lib.builder.parameters import Parameter, ParameterError, check_values, notebook_schema, shorten
-from lib.builder.workspace import CUSTOM, Project
+from lib.builder.workspace import CUSTOM, Project, ReportFailed
 from lib.builder.yamlfile import LARGEST, Plain, read_yaml
 
+_HEAD = re.compile(
+    r"\A\s*#[ \t]+(?P<title>[^\n]+)\n+(?P<question>[^\n#](?:.|\n)*?)(?:\n[ \t]*\n|\Z)"
+)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -36,6 +40,10 @@ class Run:
     def target(self) -> str:
         """Its folder in reports/: an experiment never overwrites a profile's report."""
         return CUSTOM if self.params or self.set else self.profile
+
+    @functools.cached_property
+    def head(self) -> tuple[str, str, str]:
+        return title_and_question(self.notebook)
 
     @property
     def injected(self) -> dict[str, Any]:
@@ -119,6 +127,21 @@ def load_notebook(path: Path, where: str) -> dict[str, Any]:
         return notebook
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ParameterError(f"{where}: not a readable notebook") from None
+
+
+def title_and_question(notebook: Any) -> tuple[str, str, str]:
+    """(title, question, rest) of the first Markdown cell: `# Title`, then a paragraph.
+
+    Raises:
+        ReportFailed: the first Markdown cell is not like that.
+    """
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            source = "".join(cell["source"])
+            if match := _HEAD.match(source):
+                return match["title"].strip(), match["question"].strip(), source[match.end() :]
+            break
+    raise ReportFailed("the first Markdown cell must be '# Title' and below it the question")
 
 
 def resolve_run(

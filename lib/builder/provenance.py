@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from lib.builder.overrides import Run
 from lib.builder.parameters import locate
 
 PINS = ("requirements.txt", "constraints.txt")
-_PICTURES = {".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp"}
 
 
 def notebook_source(notebook: dict[str, Any]) -> list[Any]:
@@ -30,41 +30,48 @@ def notebook_source(notebook: dict[str, Any]) -> list[Any]:
     ]
 
 
-def library_files(root: Path) -> Iterator[Path]:
-    """Every file of lib (code, templates, tables) in a fixed order; no caches, no hidden files."""
-    for path in sorted((root / "lib").rglob("*")):
-        parts = path.relative_to(root).parts
-        if any(p.startswith(".") or p == "__pycache__" or p.endswith(".egg-info") for p in parts):
+def files_below(folder: Path, levels: int = 99, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Every file in a fixed order, links followed but for loops; no caches, no hidden files."""
+    above = (*above, folder.resolve())
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name.endswith(("__pycache__", ".egg-info", "~")):
             continue
-        if path.is_file() and path.suffix != ".pyc" and not path.name.endswith("~"):
+        if path.is_file():
             yield path
+        elif levels and path.is_dir() and path.resolve() not in above:
+            yield from files_below(path, levels - 1, above)
 
 
 def _stamp(path: Path) -> list[Any]:
-    """Names, sizes and times of what a path parameter names: enough to see a change."""
-    if not path.is_dir():
-        status = path.stat()
-        return [path.name, status.st_size, status.st_mtime_ns]
-    entries = sorted(p for p in path.rglob("*") if p.is_file())
-    return [[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in entries]
+    """Names, sizes and times of what a path parameter names: enough to see a change.
+
+    Of a folder: the files in it and in its folders, which is where photos are looked for.
+    """
+    stamps = []
+    for file in files_below(path, levels=1) if path.is_dir() else [path]:
+        status = file.stat()
+        times = [status.st_mtime_ns, status.st_ctime_ns]  # the second cannot be set back
+        stamps.append([os.path.relpath(file, path), status.st_size, *times])
+    return stamps
 
 
 def content_hash(run: Run) -> str:
     """SHA-256 over the notebook's source, the parameters, lib and the pins.
 
-    Pictures that the notebook names and the files behind path parameters count too (those by name,
-    size and time). Time stamps of our own files do not: a fresh clone has the same hash.
+    What lies beside the notebook and is named in it (pictures, modules) and the files behind path
+    parameters count too (those by name, size and time). Time stamps of our own files do not: a
+    fresh clone has the same hash.
     """
     root = run.project.root
     text = json.dumps(notebook_source(run.notebook))
     digest = hashlib.sha256(text.encode())
     digest.update(json.dumps(run.parameters, sort_keys=True).encode())
-    files = list(library_files(root)) + [root / name for name in PINS if (root / name).exists()]
-    for picture in sorted(run.project.notebooks.rglob("*")):
-        if picture.suffix.lower() in _PICTURES and picture.name in text:
-            files.append(picture)
+    files = [*files_below(root / "lib"), *(root / n for n in PINS if (root / n).exists())]
+    for path in files_below(run.project.notebooks):
+        if path.suffix != ".ipynb" and path.stem in text:
+            files.append(path)
     for path in files:
-        digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(b"\0%b\0" % os.fsencode(path.relative_to(root)))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     for name, value in run.parameters.items():
         for item in value if isinstance(value, list) else [value]:
@@ -74,9 +81,15 @@ def content_hash(run: Run) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
+    # a hook or an alias that calls make has set these for another repository
+    ours = {k: v for k, v in os.environ.items() if k[:4] != "GIT_" or k.startswith("GIT_CONFIG")}
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20
+            ["git", "--no-optional-locks", "-C", str(root), *arguments],
+            env=ours,
+            capture_output=True,
+            text=True,
+            timeout=20,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -18,32 +18,14 @@ from traitlets.config import Config
 
 from lib.builder import markdown, page
 from lib.builder.check import page_problems
-from lib.builder.execute import ReportFailed
 from lib.builder.mathml import mathml
 from lib.builder.overrides import Run
+from lib.builder.workspace import ReportFailed
 from lib.core.markup import MARK
 
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
-_HEAD = re.compile(
-    r"\A\s*#[ \t]+(?P<title>[^\n]+)\n+(?P<question>[^\n#](?:.|\n)*?)(?:\n[ \t]*\n|\Z)"
-)
 _ADDRESS = re.compile(r"at 0x[0-9a-fA-F]{6,}")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-
-
-def title_and_question(notebook: Any) -> tuple[str, str, str]:
-    """(title, question, rest) of the first Markdown cell: `# Title`, then a paragraph.
-
-    Raises:
-        ReportFailed: the first Markdown cell is not like that.
-    """
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            source = "".join(cell["source"])
-            if match := _HEAD.match(source):
-                return match["title"].strip(), match["question"].strip(), source[match.end() :]
-            break
-    raise ReportFailed("the first Markdown cell must be '# Title' and below it the question")
 
 
 class _Body:
@@ -177,7 +159,7 @@ def render(
     Raises:
         ReportFailed: the page would not be complete or not stand alone; the reason says why.
     """
-    title, question, rest = title_and_question(notebook)
+    title, question, rest = run.head
     first = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
     first.source = rest
     path = str(run.project.notebooks)

@@ -30,7 +30,7 @@ from lib.builder.console import cores, say, threads_of_a_kernel
 from lib.builder.overrides import Run, resolve_run
 from lib.builder.pair import damage, read_results
 from lib.builder.provenance import content_hash
-from lib.builder.workspace import CODE, CUSTOM, Project, UsageError
+from lib.builder.workspace import CODE, CUSTOM, Project, ReportFailed, UsageError
 
 STATUSES = ("PASS", "CHANGED", "FAILED", "EDGE", "STALE", "WALL-CLOCK")
 
@@ -60,16 +60,15 @@ def _end_with_the_parent() -> None:
 
 def _part(run: Run, old: dict[str, Any] | None, timeout: float, folder: Path) -> int:
     """Make one report again; leave in the folder what it found, or why it found nothing."""
-    from lib.builder.execute import ReportFailed, execute
+    from lib.builder.execute import execute
     from lib.builder.markdown import plain, trusted_inline
-    from lib.builder.render import title_and_question
 
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         with build_folder(run.project, run.slug) as aside:
             options = {"threads": _threads(old), "timeout": timeout, "cache": folder / "cache"}
             recorded = execute(run, aside, **options).results
-        head = [plain(trusted_inline(text)) for text in title_and_question(run.notebook)[:2]]
+        head = [plain(trusted_inline(text)) for text in run.head[:2]]
         facts = recorded.get("provenance", {}) | {"content_hash": content_hash(run)}
         found = {"results": assemble(run, *head, recorded, facts)}
     except ReportFailed as failure:

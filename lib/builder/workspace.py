@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,15 @@ CUSTOM = "custom"  # where a report goes that PARAMS or SET changed: never over 
 
 class UsageError(Exception):
     """Input that cannot be used. The message is one line for the reader; the exit code is 2."""
+
+
+class ReportFailed(Exception):
+    """A report that could not be made: what happened, in which cell."""
+
+    def __init__(self, reason: str, *, cell: int = 0, source: str = "", traceback: str = ""):
+        super().__init__(reason)
+        self.reason, self.cell, self.source = reason, cell, source
+        self.traceback = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", traceback)
 
 
 @dataclass(frozen=True)

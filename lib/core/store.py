@@ -22,28 +22,39 @@ import torch
 from filelock import FileLock
 from torch import Tensor, fx, nn
 
+import lib
+
 _log = logging.getLogger(__name__)
+LIB = Path(lib.__file__).resolve().parent
+PATIENCE = 600
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _OF_EVERY_LAYER = frozenset(vars(nn.Module()))
 
 
 def key(*parts) -> str | None:
-    """SHA-256 of what a result depends on, PyTorch's version included.
+    """The :func:`digest` of what a result depends on, PyTorch's version included.
 
-    A part is a number, a text, a tensor, a network (its weights, its layers' settings and hooks,
-    the code of its classes), a class or function (its file), a path (the file's bytes), or a list,
-    a tuple or a mapping of parts. ``None`` where one is anything else or cannot be read, such as a
-    class typed into a notebook: a result of unknown origin is neither kept nor found.
+    ``None`` where a part cannot be read, such as a network whose class was typed into a notebook:
+    a result of unknown origin is neither kept nor found.
     """
     try:
-        return _digest([torch.__version__, *parts]).hex()
+        return digest(torch.__version__, *parts)
     except (TypeError, OSError):
         return None
 
 
-def code(*files: str) -> str:
-    """SHA-256 of files of code, for a key: call it on import, while they are what is running."""
-    return b"".join(_digest(Path(file)) for file in files).hex()
+def digest(*parts) -> str:
+    """SHA-256 of numbers, texts, tensors, networks, code, files, and lists or mappings of them.
+
+    A network is its weights, its layers' settings and hooks and the code of its classes, a class or
+    function its file, a path the bytes there. Raises ``TypeError`` for anything else.
+    """
+    return _digest(parts).hex()
+
+
+def code(*files: str | Path) -> str:
+    """The digest of files of code: take it on import, while they are what is running."""
+    return digest(*map(Path, files))
 
 
 def read(folder: str, key: str | None) -> bytes | None:
@@ -104,13 +115,16 @@ def write_tensors(folder: str, key: str | None, tensors: Mapping[str, Tensor]) -
 
 @contextmanager
 def alone(folder: str, key: str | None) -> Iterator[None]:
-    """Let one process at a time compute what belongs under ``key``: the next one finds it kept."""
+    """Let one process at a time compute what belongs under ``key``: the next one finds it kept.
+
+    Where no lock can be had, within ``PATIENCE`` seconds, both compute it.
+    """
     with ExitStack() as stack:
         if key is not None:
-            with suppress(OSError, NotImplementedError):  # no place for a lock: both compute it
+            with suppress(OSError, NotImplementedError):  # no place for a lock, or a stopped holder
                 locks = _root() / "locks"
                 locks.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(locks / f"{folder}-{key}"))
+                stack.enter_context(FileLock(locks / f"{folder}-{key}", timeout=PATIENCE))
         yield
 
 
@@ -123,8 +137,7 @@ def folder(name: str) -> Path:
 
 def _root() -> Path:
     """``$ATTRIBUTION_CACHE``, or ``.cache`` beside lib."""
-    default = Path(__file__).resolve().parents[2] / ".cache"
-    return Path(os.environ.get("ATTRIBUTION_CACHE") or default)
+    return Path(os.environ.get("ATTRIBUTION_CACHE") or LIB.parent / ".cache")
 
 
 def _seal(folder: str, key: str, content: bytes) -> bytes:
@@ -167,9 +180,9 @@ def _digest(part) -> bytes:
         kind, content = "file", part.read_bytes()
     else:
         raise TypeError(f"{type(part).__name__} is no part of a key")
-    digest = hashlib.sha256(hashlib.sha256(kind.encode()).digest())
-    digest.update(content)
-    return digest.digest()
+    whole = hashlib.sha256(hashlib.sha256(kind.encode()).digest())
+    whole.update(content)
+    return whole.digest()
 
 
 def _network(network: nn.Module) -> list:

@@ -1,6 +1,7 @@
 """One image file: reading it, and the geometry from its pixels to the network's crop."""
 
 import errno
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,10 +124,17 @@ def dimensions(path: Path) -> tuple[int, int]:
         with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+            turned &= image.format != "TIFF"  # of which Pillow gives the turned size at once
     except Exception as error:  # as in `decode`
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UnreadableImage(path, f"cannot be read: {reason}") from None
     return (height, width) if turned else (width, height)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a regular file; raises as `open_file`."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -161,7 +169,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise _Refused("32-bit pixels have no agreed range")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        gray = ((values + 128) // 257).astype(np.uint8)
+        gray[values == image.info.get("transparency")] = 255
+        return Image.fromarray(gray).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

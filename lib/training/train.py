@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from types import CodeType
 
 import numpy as np
 import torch
@@ -236,5 +237,14 @@ def _key(network: nn.Module, images, labels, recipe: Recipe, loss, loss_key) -> 
         return None
     if not isinstance(images, Tensor):  # photos: their files, and how they are cropped
         images = [repr(images.crop), [photo.path for photo in images.photos]]
-    chosen = loss_key if loss is not None else None
-    return store.key(network, str(_device(network)), images, labels, vars(recipe), chosen, _CODE)
+    own = None
+    if loss is not None:  # it may call anything in lib, and be typed into a notebook
+        everything = store.code(*sorted(store.LIB.rglob("*.py")))
+        own = [loss_key, _bytecode(getattr(loss, "__code__", None)), everything]
+    return store.key(network, str(_device(network)), images, labels, vars(recipe), own, _CODE)
+
+
+def _bytecode(code) -> list | str:
+    if not isinstance(code, CodeType):
+        return repr(code)
+    return [code.co_code, code.co_names, [_bytecode(value) for value in code.co_consts]]

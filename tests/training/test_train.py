@@ -262,6 +262,23 @@ def test_cache_is_keyed_by_everything_that_matters(cache):
     assert len(list(cache.iterdir())) == len(changes) + 1
 
 
+def test_the_code_of_a_loss_is_part_of_the_key(cache):
+    def loss(factor):
+        def typed(net, x, y):
+            scaled = lambda logits: factor * logits  # noqa: E731
+            return scaled(net(x)).square().mean()
+
+        return typed
+
+    def other(net, x, y):
+        scaled = lambda logits: logits  # noqa: E731
+        return scaled(net(x)).square().mean()
+
+    for number, chosen in enumerate((loss(1.0), loss(1.0), other), start=1):
+        quick(loss=chosen, loss_key="square")
+        assert len(list(cache.iterdir())) == max(1, number - 1)
+
+
 def test_code_that_cannot_be_read_is_not_cached(cache):
     scope = {"nn": nn}
     exec("class Typed(nn.Linear):\n    def forward(self, x): return super().forward(x)", scope)
