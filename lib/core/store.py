@@ -210,4 +210,4 @@ def _source(part) -> bytes:
         return b""
     if "<" in part.__qualname__:  # made by a function: it may hold values that its file does not
         raise TypeError(f"{part.__qualname__} is not all in its file")
-    return Path(inspect.getfile(part)).read_bytes()
+    return Path(inspect.getfile(inspect.unwrap(part))).read_bytes()

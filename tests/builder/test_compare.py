@@ -114,7 +114,7 @@ CHANGES = {
     "title": (("title",), "Another title"),
     "question": (("question",), "Another?"),
     "profile": (("profile",), "smoke"),
-    "report": (("report",), "02-quick"),
+    "report": (("report",), "02-brief"),
     "changed": (("changed",), []),
     "note": (("note",), "Proven."),
 }

@@ -411,10 +411,10 @@ def test_command_line_exits_2_and_touches_nothing(tmp_path, content, arguments, 
 
 def test_every_name_is_checked_before_the_first_kernel(tmp_path):
     root = copy_of_built(tmp_path)
-    (root / "notebooks/02-quick.ipynb").write_text("{}")
-    done = reports(root, "build", "--force", "01-sample", "02-quick")
+    (root / "notebooks/02-brief.ipynb").write_text("{}")
+    done = reports(root, "build", "--force", "01-sample", "02-brief")
     assert done.returncode == 2
-    assert "02-quick.ipynb: not a readable notebook" in done.stderr
+    assert "02-brief.ipynb: not a readable notebook" in done.stderr
     assert state(root) == state(built_project())
 
 

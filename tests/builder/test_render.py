@@ -93,10 +93,10 @@ def test_code_is_folded_and_solutions_hold_markdown(html):
 
 def test_stderr_is_a_warning_and_not_on_the_page(tmp_path):
     root = copy_of_built(tmp_path)
-    done = reports(root, "build", "quick", "--set", "fault=stderr")
+    done = reports(root, "build", "brief", "--set", "fault=stderr")
     assert done.returncode == 0
     assert "cell 3 wrote to stderr (not shown): a warning from below" in done.stdout
-    page = (root / "reports/custom/02-quick.html").read_text()
+    page = (root / "reports/custom/02-brief.html").read_text()
     assert page.count("a warning from below") == 1  # in the code that writes it
 
 
