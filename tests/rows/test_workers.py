@@ -14,7 +14,7 @@ from support.photos import save, small
 from support.rows_work import NETWORK, scores
 
 from lib.rows import RowsError, evidence, files, kept
-from lib.rows.adopt import agree
+from lib.rows.files import agree
 
 PHOTOS, CHUNK = 48, 2
 
