@@ -33,7 +33,7 @@ def reached(roots: Iterable[str], folder: Path = ROOT) -> dict[str, ast.Module]:
     while todo:
         name = todo.pop()
         if name not in found and name != REGISTRY:
-            found[name] = _tree(_source(name, folder))
+            found[name] = _tree(name, folder)
             todo += _imports(found[name], folder)
     return found
 
@@ -53,9 +53,8 @@ def _origin(module: str, name: str, folder: Path) -> str:
     """The module that ``from module import name`` depends on: a package only hands names on."""
     if _path(f"{module}.{name}", folder):
         return f"{module}.{name}"
-    source = _source(module, folder)
-    if source.name == "__init__.py":
-        for node in _tree(source).body:
+    if (path := _path(module, folder)) and path.name == "__init__.py":
+        for node in _tree(module, folder).body:
             if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
                 return _origin(node.module, name, folder) if _in_lib(node.module) else module
     return module
@@ -66,21 +65,18 @@ def _in_lib(module: str) -> bool:
 
 
 def _path(module: str, folder: Path) -> Path | None:
+    if not _in_lib(module):  # a protocol of one's own
+        spec = find_spec(module)
+        return Path(spec.origin) if spec and spec.has_location else None
     stem = folder.joinpath(*module.split("."))
     return next(filter(Path.is_file, [stem.with_suffix(".py"), stem / "__init__.py"]), None)
 
 
-def _source(module: str, folder: Path) -> Path:
+def _tree(module: str, folder: Path) -> ast.Module:
     path = _path(module, folder)
-    if path is None and not _in_lib(module) and (spec := find_spec(module)) and spec.has_location:
-        path = Path(spec.origin)  # a protocol of one's own
     if path is None:
         raise ValueError(f"module {module!r} has no source file: its code cannot be hashed")
-    return path
-
-
-def _tree(source: Path) -> ast.Module:
-    return _parsed(source.read_bytes())
+    return _parsed(path.read_bytes())
 
 
 @cache

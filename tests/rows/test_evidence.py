@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,8 @@ from support.rows_work import NETWORK, scores
 
 from lib.rows import Job, RowsError, evidence, files, kept, run_jobs
 from lib.rows.__main__ import main
+from lib.rows.code import ROOT
+from lib.rows.estimate import counted
 from lib.rows.evidence import chunk_rows
 from lib.rows.executors import on_worker
 from lib.rows.files import agree
@@ -329,6 +332,29 @@ def test_an_estimate_counts_passes_and_goes_on_with_the_photos_it_had(
     assert (line["report"], line["photos"], line["protocol"]) == ("r", 12, "removal")
     assert (line["scores"], line["gradients"]) == (12 * 3, 12 * 7)
     assert min(line[cost] for cost in ("hours here", "GB of photos", "GB of rows")) > 0
+
+
+def test_counting_passes_leaves_the_exported_network_as_it_is(photos):
+    classifier, pixels = NETWORK.load(), photos.subset([0, 1]).pixels()
+    classifier.scores(pixels)
+    before = dict(classifier._sessions)
+    with counted(classifier) as passes:
+        classifier.scores(pixels)
+    assert passes == {"scores": 2}
+    assert classifier._sessions == before  # else an estimate times another export
+
+
+def test_adopt_makes_the_reports_with_rows_again_and_no_others(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01-with.ipynb").write_text('"from lib.rows import evidence"')
+    (tmp_path / "notebooks" / "02-without.ipynb").write_text("{}")
+    for extra, made in (["ADOPT=1"], ["01-with"]), ([], []):
+        command = ["make", "-n", "rows", "PYTHON=python", *extra]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        commands = [line.split() for line in done.stdout.splitlines() if line.startswith("python")]
+        assert [words[4] for words in commands if "build" in words] == made
+        assert commands[-1] == ["python", "-m", "lib.rows", "list"]
 
 
 def test_a_full_disk_costs_no_computed_rows(photos, monkeypatch, caplog):
