@@ -17,6 +17,7 @@ endif
 
 CLI   := $(PYTHON) -m lib.builder
 SLUGS := $(sort $(basename $(notdir $(wildcard notebooks/[0-9a-z]*.ipynb))))
+ROWS  := $(basename $(notdir $(shell grep -ls 'lib[.]rows' notebooks/[0-9a-z]*.ipynb)))
 TARGETS := help env reports index test quick bench verify rows clean-rows estimate lab clean
 PLAIN := $(filter-out $(SLUGS) $(TARGETS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
 
@@ -81,8 +82,10 @@ bench: $(SET_UP) ## measure speed and memory against other libraries
 verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug] [ALL=1 lists each]
 	@$(CLI) verify $$REPORT --profile "$$PROFILE" $(if $(ALL),--all)
 
+# with ADOPT, which evidence() sees, reports that have rows and are not current are made again first
 rows: $(SET_UP) ## list the rows that are kept [ADOPT=1: try those that other code gave]
-	@$(PYTHON) -m lib.rows $(if $(ADOPT),adopt,list)
+	@$(if $(and $(ADOPT),$(ROWS)),$(MAKE) --no-print-directory $(ROWS))
+	@$(PYTHON) -m lib.rows list
 
 clean-rows: $(SET_UP) ## remove the rows that only one report uses [REPORT=NN-slug]
 	@$(PYTHON) -m lib.rows clean "$$REPORT"

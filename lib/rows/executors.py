@@ -46,10 +46,10 @@ class Here(Workers):
 
     width = 1
 
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
+    def submit(self, function: Callable, /, *arguments) -> Future:
         future: Future = Future()
         try:
-            future.set_result(function(*arguments, **options))
+            future.set_result(function(*arguments))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -66,12 +66,12 @@ class Processes(Workers):
         spawn = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(self.count, mp_context=spawn, initializer=_begin)
 
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
+    def submit(self, function: Callable, /, *arguments) -> Future:
         try:
-            return self._pool.submit(on_worker, function, *arguments, **options)
+            return self._pool.submit(on_worker, function, *arguments)
         except BrokenExecutor:
             self._start()
-            return self._pool.submit(on_worker, function, *arguments, **options)
+            return self._pool.submit(on_worker, function, *arguments)
 
     def __exit__(self, *_) -> None:
         for process in list((self._pool._processes or {}).values()):  # public from Python 3.14 on
@@ -100,21 +100,21 @@ class Cluster(Workers):
     def width(self) -> int:
         return 2 * max(1, sum(self._client.nthreads().values()))  # pyright: ignore[reportAttributeAccessIssue]
 
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        return self._executor.submit(on_worker, function, *arguments, **options)
+    def submit(self, function: Callable, /, *arguments) -> Future:
+        return self._executor.submit(on_worker, function, *arguments)
 
     def __exit__(self, *_) -> None:
         self._executor.shutdown(wait=False)
         self._client.close()
 
 
-def on_worker(function: Callable, /, *arguments, **options):
+def on_worker(function: Callable, /, *arguments):
     """Run one job on a worker: one thread, no progress bar; what goes wrong names the worker."""
     os.environ["REPORT_PROGRESS"] = "off"
     with _one_at_a_time:
         torch.set_num_threads(1)
         try:
-            return function(*arguments, **options)
+            return function(*arguments)
         except Exception as error:
             where = f"worker {socket.gethostname()}:{os.getpid()}"
             raise RowsError(f"{where}: {describe(error)}") from error

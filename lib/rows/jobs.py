@@ -74,12 +74,12 @@ class _Run:
     def finish(self) -> dict[Path, Any]:
         try:
             while self.waiting or self.running:
-                pause = SECONDS_BETWEEN_LOOKS if self._submit() else None
+                self._submit()
                 if self.running:
-                    for future in wait(self.running, pause, FIRST_COMPLETED).done:
+                    for future in wait(self.running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED).done:
                         self._take(future, self.running.pop(future))
-                elif pause:
-                    time.sleep(pause)
+                elif self.waiting:
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
             for lock in self.locks.values():
                 lock.release()
@@ -90,26 +90,23 @@ class _Run:
             )
         return self.results
 
-    def _submit(self) -> bool:
-        """Keep the workers busy; whether some jobs wait for another process that computes them."""
-        locked = 0
-        while len(self.waiting) > locked:
+    def _submit(self) -> None:
+        """Keep the workers busy with jobs that no other process computes."""
+        for _ in range(len(self.waiting)):
             if len(self.running) >= (1 if self.suspects else self.executor.width):
-                return False
+                return
             job = self.waiting.popleft()
             lock = FileLock(job.path.with_suffix(".lock"))
             try:
                 lock.acquire(blocking=False)
             except Timeout:
                 self.waiting.append(job)
-                locked += 1
                 continue
             self.locks[job] = lock
             if (value := self.read(job.path)) is not None:
                 self._done(job, value)
             else:
                 self.running[self.executor.submit(job.function, *job.arguments)] = job
-        return bool(locked)
 
     def _take(self, future: Future, job: Job) -> None:
         self.suspects.discard(job)
@@ -125,10 +122,10 @@ class _Run:
         self.failures[job] += 1
         if self.failures[job] == ATTEMPTS:
             self.failed.append(f"{job.what or job.path.name}: {describe(error)}")
-            return
-        if isinstance(error, BrokenExecutor):
-            self.suspects.add(job)
-        self.waiting.appendleft(job)
+        else:
+            self.waiting.appendleft(job)
+            if isinstance(error, BrokenExecutor):
+                self.suspects.add(job)
 
     def _done(self, job: Job, value: Any) -> None:
         self.results[job.path] = value

@@ -15,7 +15,7 @@ from support.processes import gone
 from support.rows_work import NETWORK, scores
 
 from lib.rows import RowsError, evidence, files, kept
-from lib.rows.adopt import agree
+from lib.rows.files import agree
 
 pytestmark = pytest.mark.slow
 
