@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from html import unescape
 from typing import Any
 
 from lib.core import markup
@@ -116,17 +115,17 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
 
 def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
     """A line for each claim that the page, or the index if there is one, shows otherwise."""
-    page, index = unescape(page), unescape(index)  # an apostrophe is escaped here, not there
+    parts = markup.parts()
     for claim in results["claims"]:
-        id, badge = claim["id"], markup.badge(claim["verdict"])
-        row = index.partition(f'<tr id="{id}">')[2].partition("</tr>")[0]
-        parts = [
-            ("page", page, f"{badge}<b>{id}</b>"),
-            ("page", page, markup.verdict_row(claim)),
-            ("index", index, f"{id} {claim['verdict']}</a>"),
-            ("index", row or index, markup.estimate(claim)),
+        name, badge = claim["id"], parts.badge(claim["verdict"])
+        row = index.partition(f'<tr id="{name}">')[2].partition("</tr>")[0]
+        pieces = [
+            ("page", page, f"{badge}<b>{name}</b>"),
+            ("page", page, parts.verdict_row(claim)),
+            ("index", index, f"{name} {claim['verdict']}</a>"),
+            ("index", row or index, parts.estimate(claim)),
             ("index", row or index, f"n = {claim['n']}</span></td><td>{badge}"),
         ]
-        wrong = [name for name, html, part in parts if html and unescape(part) not in html]
-        for name in dict.fromkeys(wrong):
-            yield "CHANGED", id, f"the {name} shows something else"
+        wrong = [where for where, html, piece in pieces if html and piece not in html]
+        for where in dict.fromkeys(wrong):
+            yield "CHANGED", name, f"the {where} shows something else"

@@ -61,16 +61,16 @@ def _end_with_the_parent() -> None:
 def _part(run: Run, old: dict[str, Any] | None, timeout: float, folder: Path) -> int:
     """Make one report again; leave in the folder what it found, or why it found nothing."""
     from lib.builder.execute import execute
-    from lib.builder.markdown import plain, trusted_inline
+    from lib.builder.markdown import plain
 
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         with build_folder(run.project, run.slug) as aside:
             options = {"threads": _threads(old), "timeout": timeout, "cache": folder / "cache"}
             recorded = execute(run, aside, **options).results
-        head = [plain(trusted_inline(text)) for text in run.head[:2]]
+        head = [plain(text) for text in run.head[:2]]
         facts = recorded.get("provenance", {}) | {"content_hash": content_hash(run)}
-        found = {"results": assemble(run, *head, recorded, facts)}
+        found = {"results": assemble(run, head, recorded, facts)}
     except ReportFailed as failure:
         where = f" (cell {failure.cell})" if failure.cell else ""
         found = {"failed": f"the report fails now{where}: {failure.reason.splitlines()[0]}"}

@@ -11,6 +11,7 @@ from lib.core.ledger import LEDGER
 
 CODE = Path(__file__).resolve().parents[2]  # the folder that makes `import lib` work
 CUSTOM = "custom"  # where a report goes that PARAMS or SET changed: never over a profile's own
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colors of a terminal
 
 
 class UsageError(Exception):
@@ -23,7 +24,7 @@ class ReportFailed(Exception):
     def __init__(self, reason: str, *, cell: int = 0, source: str = "", traceback: str = ""):
         super().__init__(reason)
         self.reason, self.cell, self.source = reason, cell, source
-        self.traceback = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", traceback)
+        self.traceback = ANSI.sub("", traceback)
 
 
 @dataclass(frozen=True)

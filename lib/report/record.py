@@ -27,8 +27,6 @@ from lib.core import markup
 from lib.core.ledger import claims_of
 from lib.core.tolerance import holds, tolerance
 
-VERDICTS = ("supported", "contradicted", "inconclusive")
-
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file whole: readers see the old one or the new one, never half of it."""
@@ -125,8 +123,8 @@ class Report:
             )
         if any(claim["id"] == id for claim in self._results["claims"]):
             raise ValueError(f"{id} is already recorded")
-        if finding.verdict not in VERDICTS:
-            raise ValueError(f"{id}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
+        if finding.verdict not in markup.SYMBOLS:
+            raise ValueError(f"{id}: {finding.verdict!r} is not one of {', '.join(markup.SYMBOLS)}")
         if int(finding.n) != finding.n or finding.n < 0:
             raise ValueError(f"{id}: n = {finding.n} is not a count")
         if finding.n == 0:  # the data at hand cannot speak to this claim
@@ -237,4 +235,8 @@ class Report:
 
     def verdicts(self) -> None:
         """Show what was claimed, how it was tested and what was found, claim by claim."""
-        markup.show("text/html", markup.verdicts(self._results["claims"], list(self._known)))
+        claims = self._results["claims"]
+        recorded = {claim["id"] for claim in claims}
+        if missing := [name for name in self._known if name not in recorded]:
+            raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
+        markup.show("text/html", markup.parts().verdicts(claims))

@@ -20,7 +20,8 @@ from lib.builder.workspace import Project
 
 
 def index_of(root, profile="default"):
-    return write_index(Project(root), profile).read_text()
+    write_index(Project(root), profile)
+    return (root / f"reports/{profile}/index.html").read_text()
 
 
 def card_of(html, slug):

@@ -83,7 +83,7 @@ def test_a_claim_that_the_data_cannot_speak_to_has_no_numbers(report, shown):
     (claim,) = report.read()["claims"]
     assert (claim["verdict"], claim["n"]) == ("inconclusive", 0)
     assert (claim["estimate"], claim["interval"]) == (None, [None, None])
-    assert markup.estimate(claim) == "not measurable here"
+    assert markup.parts().estimate(claim) == "not measurable here"
 
 
 def test_a_claim_or_metric_is_recorded_once(report):
