@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from lib.builder.console import problem, say, threads_of_a_kernel
+from lib.builder.console import problem, say
 from lib.builder.overrides import resolve_run
 from lib.builder.workspace import CODE, CUSTOM, Project, ReportFailed, UsageError
 
@@ -30,7 +30,6 @@ def arguments() -> argparse.ArgumentParser:
     build.add_argument("--no-index", action="store_true", help="leave index.html as it is")
     build.add_argument("--force", action="store_true", help="make them even if they are current")
     build.add_argument("--timeout", type=float, default=3600, help="seconds that a cell may run")
-    build.add_argument("--threads", type=int, help="threads of a kernel (default: cores / jobs)")
     index = commands.add_parser("index", help="write reports/<profile>/index.html")
     index.add_argument("--profile", default="default")
     verify = commands.add_parser("verify", help="make reports again and compare every number")
@@ -39,7 +38,6 @@ def arguments() -> argparse.ArgumentParser:
     verify.add_argument("--timeout", type=float, default=3600)
     verify.add_argument("--all", action="store_true", help="list the numbers that agree too")
     verify.add_argument("--part-of", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
-    commands.add_parser("list", help="names of the notebooks")
     return parser
 
 
@@ -47,9 +45,8 @@ def build(project: Project, given: argparse.Namespace) -> int:
     """Make each named report; a failure does not stop the others. All input is checked first."""
     from lib.builder.build import make
 
-    if given.timeout <= 0 or (given.threads is not None and given.threads < 1):
-        raise UsageError("--timeout and --threads must be positive")
-    threads = given.threads or threads_of_a_kernel()
+    if given.timeout <= 0:
+        raise UsageError("--timeout must be positive")
     runs = [
         resolve_run(project, name, given.profile, given.params, given.set) for name in given.names
     ]
@@ -57,7 +54,7 @@ def build(project: Project, given: argparse.Namespace) -> int:
     for run in runs:
         shown = os.path.relpath(project.html(run.target, run.slug))
         try:
-            done = make(run, force=given.force, timeout=given.timeout, threads=threads)
+            done = make(run, force=given.force, timeout=given.timeout)
         except ReportFailed as failure:
             where = f" (cell {failure.cell})" if failure.cell else ""
             page = project.failed(run.target, run.slug)
@@ -104,12 +101,6 @@ def verify(project: Project, given: argparse.Namespace) -> int:
     return run_verify(project, given.profile, given.names, **options)
 
 
-def list_names(project: Project, given: argparse.Namespace) -> int:
-    for slug in project.slugs():
-        say(slug)
-    return 0
-
-
 def main(argv: list[str] | None = None) -> int:
     for name in ("stdin", "stdout", "stderr"):  # one that the caller closed, in this order
         if getattr(sys, name) is None:
@@ -119,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     # checks: more than a second for every report
     sys.modules.setdefault("rfc3987_syntax", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
-    action = {"build": build, "index": index, "verify": verify, "list": list_names}[given.command]
+    action = {"build": build, "index": index, "verify": verify}[given.command]
     try:
         if os.pathsep in str(CODE):
             raise UsageError(f"{CODE}: Python cannot import from a path with {os.pathsep!r} in it")

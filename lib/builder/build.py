@@ -149,9 +149,7 @@ def assemble(
     }
 
 
-def make(
-    run: Run, *, force: bool = False, timeout: float = 3600, threads: int | None = None
-) -> str:
+def make(run: Run, *, force: bool = False, timeout: float = 3600) -> str:
     """Make the report of a run; return "current" if nothing had to be done, else "built".
 
     Raises:
@@ -160,7 +158,7 @@ def make(
         KeyboardInterrupt: `replaced` says what was changed; nothing is left behind.
     """
     project, slug, target = run.project, run.slug, run.target
-    digest = content_hash(run)
+    threads, digest = threads_of_a_kernel(), content_hash(run)
     failed = project.failed(target, slug)
 
     def current() -> bool:
@@ -180,7 +178,7 @@ def make(
             part.unlink()
         try:
             with build_folder(project, slug) as folder:
-                warnings = _build(run, digest, folder, timeout, threads or threads_of_a_kernel())
+                warnings = _build(run, digest, folder, timeout, threads)
         except (ReportFailed, OSError) as error:
             if isinstance(error, OSError):
                 error = ReportFailed(problem(error))

@@ -166,11 +166,8 @@ def ledger_groups(project: Project, profile: str, cards: dict[str, Card]) -> lis
 
 def index_page(project: Project, profile: str) -> tuple[str, dict[str, Card]]:
     """The index of one profile, from the files that are there, and the cards on it."""
-    folder = project.folder(profile)
-    files = [*folder.glob("*.html"), *folder.glob("*.json")]
-    built = {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
-    known = set() if profile == CUSTOM else set(project.slugs())
-    cards = {slug: card(project, profile, slug) for slug in sorted(known | built)}
+    slugs = project.built(profile).union([] if profile == CUSTOM else project.slugs())
+    cards = {slug: card(project, profile, slug) for slug in sorted(slugs)}
     groups = ledger_groups(project, profile, cards)
     results = [result for group in groups for _, result in group["rows"]]
     body = page.fill(

@@ -189,13 +189,8 @@ def verify(
 
 def _all(project: Project, profile: str) -> list[str]:
     """The reports that a profile has or should have, by their notebook, parameters or files."""
-    files = [
-        *project.folder(profile).glob("*.html"),
-        *project.folder(profile).glob("*.json"),
-        *project.params(profile, "any").parent.glob("*.yaml"),
-    ]
-    found = {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
-    return sorted(found.union(project.slugs()))
+    files = project.params(profile, "any").parent.glob("*.yaml")
+    return sorted(project.built(profile).union(project.slugs(), (file.stem for file in files)))
 
 
 def _side_by_side(

@@ -46,6 +46,22 @@ def _finite(value: Any, name: str) -> float:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else number
 
 
+def _count(value: Any, name: str) -> int:
+    if int(value) != value or value < 0:
+        raise ValueError(f"{name} = {value} is not a count")
+    return int(value)
+
+
+def _interval(ends: Any, name: str, inside: float | None) -> list[float]:
+    """Both ends, finite and in order, around the value that has to lie between them."""
+    low, high = (_finite(end, f"{name}: interval") for end in ends)
+    if inside is not None and not holds((low, high), inside):
+        raise ValueError(f"{name}: {inside} is not in its interval [{low}, {high}]")
+    if low > high:
+        raise ValueError(f"{name}: the interval [{low}, {high}] is reversed")
+    return [low, high]
+
+
 class _Prose(string.Formatter):
     """str.format whose text values cannot become Markdown, HTML or mathematics."""
 
@@ -92,7 +108,7 @@ class Report:
 
     def claim(
         self,
-        id: str,
+        name: str,
         finding: Any,
         *,
         varies: str = "frozen",
@@ -116,49 +132,42 @@ class Report:
             ValueError: not a claim of this report, recorded twice, a number that is not finite, or
                 a tolerance that does not go with `varies`.
         """
-        if id not in self._known:
-            known = ", ".join(self._known)
-            raise ValueError(
-                f"{id} is not a claim of {self._results['report']} (those are {known})"
-            )
-        if any(claim["id"] == id for claim in self._results["claims"]):
-            raise ValueError(f"{id} is already recorded")
+        if name not in self._known:
+            slug, known = self._results["report"], ", ".join(self._known)
+            raise ValueError(f"{name} is not a claim of {slug} (those are {known})")
+        if any(claim["id"] == name for claim in self._results["claims"]):
+            raise ValueError(f"{name} is already recorded")
         if finding.verdict not in markup.SYMBOLS:
-            raise ValueError(f"{id}: {finding.verdict!r} is not one of {', '.join(markup.SYMBOLS)}")
-        if int(finding.n) != finding.n or finding.n < 0:
-            raise ValueError(f"{id}: n = {finding.n} is not a count")
-        if finding.n == 0:  # the data at hand cannot speak to this claim
+            raise ValueError(
+                f"{name}: {finding.verdict!r} is not one of {', '.join(markup.SYMBOLS)}"
+            )
+        n = _count(finding.n, f"{name}: n")
+        if n == 0:  # the data at hand cannot speak to this claim
             if finding.verdict != "inconclusive":
-                raise ValueError(f"{id}: {finding.verdict} from n = 0")
-            estimate, low, high = None, None, None
+                raise ValueError(f"{name}: {finding.verdict} from n = 0")
+            estimate, interval = None, [None, None]
         else:
-            estimate = _finite(finding.estimate, f"{id}: estimate")
-            low, high = (_finite(end, f"{id}: interval") for end in finding.interval)
-            if low > high:
-                raise ValueError(f"{id}: the interval [{low}, {high}] is reversed")
-            if varies == "trained" and not holds((low, high), estimate):
-                raise ValueError(f"{id}: {estimate} is not in its interval [{low}, {high}]")
-        compared = tolerance(id, varies, within)
+            estimate = _finite(finding.estimate, f"{name}: estimate")
+            interval = _interval(finding.interval, name, estimate if varies == "trained" else None)
+        compared = tolerance(name, varies, within)
         if varies not in ("count", "trained") and n_within:
-            raise ValueError(f"{id}: varies={varies!r} takes no n_within=")
-        if int(n_within) != n_within or n_within < 0:
-            raise ValueError(f"{id}: n_within = {n_within} is not a count")
-        claim = self._known[id]
+            raise ValueError(f"{name}: varies={varies!r} takes no n_within=")
+        claim = self._known[name]
         self._results["claims"].append(
             {
-                "id": id,
+                "id": name,
                 "source": claim.source,
                 "statement": claim.statement,
                 "measure": claim.measure,
                 "verdict": str(finding.verdict),
                 "estimate": estimate,
-                "interval": [low, high],
-                "n": int(finding.n),
+                "interval": interval,
+                "n": n,
                 "unit": str(finding.unit),
                 "rule": str(finding.rule),
-                "threshold": _finite(finding.threshold, f"{id}: threshold"),
+                "threshold": _finite(finding.threshold, f"{name}: threshold"),
                 **compared,
-                "n_within": int(n_within),
+                "n_within": _count(n_within, f"{name}: n_within"),
                 "wall_clock": bool(wall_clock),
             }
         )
@@ -196,10 +205,7 @@ class Report:
         if (varies == "trained") != (interval is not None):
             raise ValueError(f"{name}: interval=(low, high) and varies='trained' go together")
         if interval is not None:
-            low, high = (_finite(end, f"{name}: interval") for end in interval)
-            if not holds((low, high), number):
-                raise ValueError(f"{name}: {number} is not in its interval [{low}, {high}]")
-            compared["interval"] = [low, high]
+            compared["interval"] = _interval(interval, name, number)
         if wall_clock:
             self._results["wall_clock"][name] = number
         else:
