@@ -132,10 +132,13 @@ def execute(
     timeout: float = 3600,
     cache: Path | None = None,
 ) -> Executed:
-    """Execute one report's notebook; `folder` is temporary and belongs to this build alone.
+    """Execute one report's notebook.
 
-    The kernel has `threads` threads: another number rounds sums otherwise. `cache` is where the
-    notebook keeps trainings and masks, instead of the usual place.
+    Args:
+        folder: temporary, of this build alone.
+        threads: of the kernel; another number rounds sums otherwise.
+        timeout: seconds that a cell may run.
+        cache: where the notebook keeps trainings and masks, instead of the usual place.
 
     Raises:
         ReportFailed: a cell raised, ran too long, ended the kernel or was never run.

@@ -25,11 +25,13 @@ def number_of(slug: str) -> str:
     return head if head.isdigit() else slug
 
 
+_ENVIRONMENT = markup.environment(PAGES)
+_ENVIRONMENT.filters |= {"number_of": number_of, "yaml": show_value}
+
+
 def fill(template: str, **values: Any) -> str:
     """Fill a template of templates/report/; text values are escaped."""
-    environment = markup.environment(PAGES)
-    environment.filters |= {"number_of": number_of, "yaml": show_value}
-    return environment.get_template(f"{template}.html.j2").render(values)
+    return _ENVIRONMENT.get_template(f"{template}.html.j2").render(values)
 
 
 def shell(body: str, *, title: str, kind: str, build: str = "", description: str = "") -> str:

@@ -45,7 +45,8 @@ class _Body:
     def text(self, text: str) -> str:
         if _ADDRESS.search(text):
             self.warnings.append("an output shows a memory address: it differs from run to run")
-        return escape(ANSI.sub("", text))
+        text = escape(ANSI.sub("", text))
+        return f'<div class="codebox output" tabindex="0"><pre>{text}</pre></div>' if text else ""
 
     def output(self, output: Any) -> str:
         data, metadata = output.data, output.get("metadata", {})
@@ -62,8 +63,7 @@ class _Body:
             self.warnings.append(
                 "HTML that no Report helper built is shown as text: use report.table"
             )
-        text = self.text(data.get("text/plain", ""))
-        return f'<div class="codebox output" tabindex="0"><pre>{text}</pre></div>' if text else ""
+        return self.text(data.get("text/plain", ""))
 
     def figure(self, mime: str, content: str, facts: dict[str, Any]) -> str:
         alt, caption = (str(facts.get(name) or "").strip() for name in ("alt", "caption"))
@@ -103,11 +103,6 @@ class _Body:
         return html
 
 
-def _lines(source: str) -> str:
-    count = len(source.strip().splitlines())
-    return f"{count} line{'s' if count != 1 else ''}"
-
-
 def render_body(notebook: Any, path: str) -> tuple[str, _Body]:
     """Render the cells: (HTML, what was collected on the way).
 
@@ -129,7 +124,6 @@ def render_body(notebook: Any, path: str) -> tuple[str, _Body]:
             "report_markdown": body.markdown_cell,
             "report_output": body.output,
             "report_text": body.text,
-            "report_lines": _lines,
         },
         exclude_input_prompt=True,
         exclude_output_prompt=True,

@@ -157,8 +157,13 @@ def verify(
 ) -> int:
     """Compare the reports named (without names: all of the profile) with what they give now.
 
-    ``every`` prints the numbers that agree too. ``part_of`` is the folder of the verification that
-    this process makes one report for. Returns 0 only if every report was compared and agrees.
+    Args:
+        timeout: seconds that a cell may run.
+        every: print the numbers that agree too.
+        part_of: folder of the verification that this process makes one report for.
+
+    Returns:
+        0 only if every report was compared and agrees.
 
     Raises:
         UsageError: a name or a parameter that cannot be used, or nothing to compare with.
