@@ -141,10 +141,7 @@ def assemble(
         "profile": run.target,
         "parameters": run.parameters,
         "changed": run.changed,
-        "claims": recorded["claims"],
-        "metrics": recorded["metrics"],
-        "tolerances": recorded["tolerances"],
-        "wall_clock": recorded["wall_clock"],
+        **{name: recorded[name] for name in ("claims", "metrics", "tolerances", "wall_clock")},
         "provenance": provenance,
     }
 

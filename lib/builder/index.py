@@ -78,22 +78,24 @@ def thumbnail(html: str) -> tuple[str, str]:
     return "", ""
 
 
-def _digest_now(project: Project, profile: str, slug: str, results: dict[str, Any]) -> str | None:
-    """The content hash that a report made now would carry; None if its inputs are out of reach."""
-    where = f"notebooks/{slug}.ipynb"
+def _state(project: Project, profile: str, slug: str, results: dict[str, Any]) -> str:
+    """Would a report made now carry the same content hash?"""
+    if not project.notebook(slug).exists():
+        return "orphan"
     try:
-        if profile != CUSTOM:
-            return content_hash(resolve_run(project, slug, profile))
-        notebook = load_notebook(project.notebook(slug), where)
-        schema = notebook_schema(notebook, where, project.root)
-        if set(schema) != set(results["parameters"]):
-            return ""
-        values = results["parameters"]
-        return content_hash(
-            Run(project, slug, profile, None, None, notebook, schema, values, values)
-        )
-    except (UsageError, OSError):
-        return None
+        if profile == CUSTOM:
+            where, values = f"notebooks/{slug}.ipynb", results["parameters"]
+            notebook = load_notebook(project.notebook(slug), where)
+            schema = notebook_schema(notebook, where, project.root)
+            if schema.keys() != values.keys():
+                return "stale"
+            run = Run(project, slug, profile, None, None, notebook, schema, values, values)
+        else:
+            run = resolve_run(project, slug, profile)
+        now = content_hash(run)
+    except (UsageError, OSError):  # its inputs are out of reach
+        return "unchecked"
+    return "current" if now == results["provenance"]["content_hash"] else "stale"
 
 
 def card(project: Project, profile: str, slug: str) -> Card:
@@ -119,26 +121,20 @@ def card(project: Project, profile: str, slug: str) -> Card:
 def _rendered(project: Project, profile: str, slug: str) -> Card:
     """The card of a report whose files are as they were made."""
     results, path = read_results(project.json(profile, slug)), project.html(profile, slug)
-    now = _digest_now(project, profile, slug, results)
-    if not project.notebook(slug).exists():
-        state = "orphan"
-    elif now is None:
-        state = "unchecked"
-    else:
-        state = "current" if now == results["provenance"]["content_hash"] else "stale"
     for claim in results["claims"]:
         markup.parts().verdict_row(claim)  # whatever the index shows of it is there
+    picture, alt = thumbnail(path.read_text(encoding="utf-8"))
     return Card(
-        slug,
-        results["title"],
-        results["question"],
-        state,
-        project.failed(profile, slug).exists(),
-        results,
-        "",
-        float(results["build"]["seconds"]),
-        path.stat().st_size / 1e6,
-        *thumbnail(path.read_text(encoding="utf-8")),
+        slug=slug,
+        title=results["title"],
+        question=results["question"],
+        state=_state(project, profile, slug, results),
+        failed=project.failed(profile, slug).exists(),
+        results=results,
+        seconds=float(results["build"]["seconds"]),
+        size=path.stat().st_size / 1e6,
+        picture=picture,
+        alt=alt,
     )
 
 

@@ -15,7 +15,6 @@ Under the builder everything recorded goes, whole after every call, to the JSON 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -216,11 +215,8 @@ class Report:
     def provenance(self, **facts: Any) -> None:
         """Add where the numbers come from: `weights_sha256=...`, `seeds=[0]`, `device=...`."""
         for name, fact in facts.items():
-            if dataclasses.is_dataclass(fact) or not isinstance(
-                fact, (str, int, float, bool, list, tuple, dict, type(None))
-            ):
-                fact = str(fact)
-            self._results["provenance"][name] = fact
+            plain = fact is None or isinstance(fact, (str, int, float, list, tuple, dict))
+            self._results["provenance"][name] = fact if plain else str(fact)
         self._write()
 
     def say(self, text: str, **values: Any) -> None:
