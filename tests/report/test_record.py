@@ -60,7 +60,7 @@ def test_claims_are_written_whole_after_every_call(report):
 
 
 @pytest.mark.parametrize(
-    ("id", "changes", "says"),
+    ("name", "changes", "says"),
     [
         ("SG-1", {}, "not a claim of 07-pixel-removal"),
         ("PR-9", {}, "not a claim"),
@@ -72,9 +72,9 @@ def test_claims_are_written_whole_after_every_call(report):
         ("PR-1", {"n": 0}, "supported from n = 0"),
     ],
 )
-def test_bad_claims_are_refused(report, id, changes, says):
+def test_bad_claims_are_refused(report, name, changes, says):
     with pytest.raises(ValueError, match=says):
-        report.claim(id, finding(**changes))
+        report.claim(name, finding(**changes))
     assert report.read()["claims"] == []
 
 
@@ -235,8 +235,8 @@ def test_verdicts_need_every_claim(report, shown):
     report.claim("PR-1", finding())
     with pytest.raises(ValueError, match="PR-2, PR-3, PR-4"):
         report.verdicts()
-    for id in ("PR-2", "PR-3", "PR-4"):
-        report.claim(id, finding(verdict="inconclusive", rule="<b>rule</b>"))
+    for name in ("PR-2", "PR-3", "PR-4"):
+        report.claim(name, finding(verdict="inconclusive", rule="<b>rule</b>"))
     report.verdicts()
     html = shown[0][1]
     assert html.count("<tbody") == 4
