@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 from lib.core import markup
@@ -121,6 +122,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
 def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
     """A line for each claim that the page, or the index if there is one, shows otherwise."""
     parts = markup.parts()
+    page, index = unescape(page), unescape(index)  # nbconvert leaves no apostrophe escaped
     for claim in results["claims"]:
         name, badge = claim["id"], parts.badge(claim["verdict"])
         row = index.partition(f'<tr id="{name}">')[2].partition("</tr>")[0]
@@ -131,6 +133,6 @@ def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
             ("index", row or index, parts.estimate(claim)),
             ("index", row or index, f"n = {claim['n']}</span></td><td>{badge}"),
         ]
-        wrong = [where for where, html, piece in pieces if html and piece not in html]
+        wrong = [where for where, html, piece in pieces if html and unescape(piece) not in html]
         for where in dict.fromkeys(wrong):
             yield "CHANGED", name, f"the {where} shows something else"
