@@ -1,12 +1,17 @@
-"""HTML and Markdown that the builder's helpers make: everything that comes from data is escaped."""
+"""HTML and Markdown that reports and their pages share: all that comes from data is escaped."""
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from html import escape
+from pathlib import Path
 from typing import Any
 
+import jinja2
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
 MARK = "report"  # metadata key of output that may reach the page as HTML
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "inconclusive": "?"}
 
@@ -40,42 +45,39 @@ def number(value: Any, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
-def html_number(value: Any, digits: int = 3) -> str:
-    return re.sub(r"\^(−?\d+)", r"<sup>\1</sup>", number(value, digits))
+def html_number(value: Any, digits: int = 3) -> Markup:
+    return Markup(re.sub(r"\^(−?\d+)", r"<sup>\1</sup>", number(value, digits)))
 
 
-def badge(verdict: str) -> str:
-    """A verdict in symbol, word and color: never in color alone."""
-    return (
-        f'<span class="badge {verdict}"><span aria-hidden="true">{SYMBOLS[verdict]}</span> '
-        f"{verdict}</span>"
+@functools.cache
+def environment(*folders: Path) -> jinja2.Environment:
+    """Templates of the folders and of this package: text that they are given is escaped."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
     )
+    found.filters["number"] = html_number
+    found.globals["symbols"] = SYMBOLS
+    return found
 
 
-def estimate(claim: dict[str, Any]) -> str:
-    """`0.12 [0.08, 0.16] unit` as HTML."""
-    if claim["estimate"] is None:
-        return "not measurable here"
-    low, high = claim["interval"]
-    unit = f' <span class="unit">{escape(claim["unit"])}</span>' if claim["unit"] else ""
-    return (
-        f'<span class="nobr">{html_number(claim["estimate"])}</span> '
-        f'<span class="nobr">[{html_number(low)}, {html_number(high)}]</span>{unit}'
-    )
+def parts() -> Any:
+    """The macros of `parts.html.j2`, such as `parts().badge("supported")`."""
+    return environment().get_template("parts.html.j2").module
 
 
-def _cell(value: Any, digits: int) -> tuple[str, str]:
-    """(class, content) of a table cell."""
+def _cell(value: Any, digits: int) -> tuple[str, bool]:
+    """(text, whether it is a number) of a table's cell."""
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()
     if isinstance(value, bool):
-        return "", "yes" if value else "no"
+        return "yes" if value else "no", False
     if value is None or isinstance(value, (int, float)):
         infinite = isinstance(value, float) and math.isinf(value)
-        return ' class="n"', str(value) if infinite else html_number(value, digits)
-    if str(value) in ("NaT", "<NA>"):
-        return "", "–"
-    return "", escape(str(value))
+        return str(value) if infinite else html_number(value, digits), True
+    return "–" if str(value) in ("NaT", "<NA>") else str(value), False
 
 
 def table(frame: Any, caption: str, digits: int = 3) -> str:
@@ -92,53 +94,11 @@ def table(frame: Any, caption: str, digits: int = 3) -> str:
         raise ValueError("report.table: the table is empty")
     headers = 0 if isinstance(frame.index, pd.RangeIndex) else frame.index.nlevels
     frame = frame.reset_index() if headers else frame
-    columns = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in frame.columns]
-    first = [_cell(value, digits)[0] for value in frame.iloc[0]]
-    head = "".join(
-        f'<th scope="col"{kind}>{escape(name.strip())}</th>'
-        for name, kind in zip(columns, first, strict=True)
-    )
-    rows = []
-    for values in frame.itertuples(index=False, name=None):
-        cells = []
-        for position, value in enumerate(values):
-            kind, text = _cell(value, digits)
-            tag = 'th scope="row"' if position < headers else "td"
-            cells.append(f"<{tag}{kind}>{text}</{tag[:2]}>")
-        rows.append("<tr>" + "".join(cells) + "</tr>")
-    return (
-        f'<figure class="table"><figcaption><span class="nr"></span>{escape(caption)}</figcaption>'
-        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></figure>"
-    )
-
-
-def verdict_row(claim: dict[str, Any]) -> str:
-    """One claim in the verdict table: what was said, the rule, the estimate and the verdict."""
-    clock = " <b>Wall-clock:</b> differs from run to run." if claim["wall_clock"] else ""
-    return (
-        f'<tbody id="claim-{claim["id"]}"><tr><th scope="rowgroup">{claim["id"]}</th>'
-        f"<td>{escape(claim['statement'])}</td>"
-        f'<td data-label="Estimate [95 % interval]">{estimate(claim)}</td>'
-        f'<td class="n" data-label="n">{number(claim["n"])}</td>'
-        f"<td>{badge(claim['verdict'])}</td></tr>"
-        f'<tr class="how"><td></td><td colspan="4"><b>Measured:</b> {escape(claim["measure"])} '
-        f"<b>Rule:</b> {escape(claim['rule'])}{clock}</td></tr></tbody>"
-    )
-
-
-def verdicts(claims: list[dict[str, Any]], expected: list[str]) -> str:
-    """The verdict table: one row per claim."""
-    missing = [name for name in expected if name not in {claim["id"] for claim in claims}]
-    if missing:
-        raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
-    bodies = "".join(map(verdict_row, claims))
-    return (
-        '<figure class="table"><figcaption><span class="nr"></span>'
-        "Claims, measurements and verdicts.</figcaption>"
-        '<div class="scroll" role="region" aria-label="Verdicts" tabindex="0">'
-        '<table class="verdicts"><thead><tr>'
-        '<th scope="col">Claim</th><th scope="col">What the document says</th>'
-        '<th scope="col">Estimate [95&nbsp;% interval]</th><th scope="col" class="n">n</th>'
-        f'<th scope="col">Verdict</th></tr></thead>{bodies}</table></div></figure>'
-    )
+    names = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in frame.columns]
+    rows = [
+        [_cell(value, digits) for value in values]
+        for values in frame.itertuples(index=False, name=None)
+    ]
+    numeric = [_cell(value, digits)[1] for value in frame.iloc[0]]
+    columns = zip(map(str.strip, names), numeric, strict=True)
+    return parts().table(caption, columns, rows, headers)

@@ -15,7 +15,6 @@ Under the builder everything recorded goes, whole after every call, to the JSON 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -26,8 +25,6 @@ from typing import Any
 from lib.core import markup
 from lib.core.ledger import claims_of
 from lib.core.tolerance import holds, tolerance
-
-VERDICTS = ("supported", "contradicted", "inconclusive")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -46,6 +43,22 @@ def _finite(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name}: {number} is not a finite number")
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else number
+
+
+def _count(value: Any, name: str) -> int:
+    if int(value) != value or value < 0:
+        raise ValueError(f"{name} = {value} is not a count")
+    return int(value)
+
+
+def _interval(ends: Any, name: str, inside: float | None) -> list[float]:
+    """Both ends, finite and in order, around the value that has to lie between them."""
+    low, high = (_finite(end, f"{name}: interval") for end in ends)
+    if inside is not None and not holds((low, high), inside):
+        raise ValueError(f"{name}: {inside} is not in its interval [{low}, {high}]")
+    if low > high:
+        raise ValueError(f"{name}: the interval [{low}, {high}] is reversed")
+    return [low, high]
 
 
 class _Prose(string.Formatter):
@@ -120,32 +133,25 @@ class Report:
                 a tolerance that does not go with `varies`.
         """
         if name not in self._known:
-            known = ", ".join(self._known)
-            raise ValueError(
-                f"{name} is not a claim of {self._results['report']} (those are {known})"
-            )
+            slug, known = self._results["report"], ", ".join(self._known)
+            raise ValueError(f"{name} is not a claim of {slug} (those are {known})")
         if any(claim["id"] == name for claim in self._results["claims"]):
             raise ValueError(f"{name} is already recorded")
-        if finding.verdict not in VERDICTS:
-            raise ValueError(f"{name}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
-        if int(finding.n) != finding.n or finding.n < 0:
-            raise ValueError(f"{name}: n = {finding.n} is not a count")
-        if finding.n == 0:  # the data at hand cannot speak to this claim
+        if finding.verdict not in markup.SYMBOLS:
+            raise ValueError(
+                f"{name}: {finding.verdict!r} is not one of {', '.join(markup.SYMBOLS)}"
+            )
+        n = _count(finding.n, f"{name}: n")
+        if n == 0:  # the data at hand cannot speak to this claim
             if finding.verdict != "inconclusive":
                 raise ValueError(f"{name}: {finding.verdict} from n = 0")
-            estimate, low, high = None, None, None
+            estimate, interval = None, [None, None]
         else:
             estimate = _finite(finding.estimate, f"{name}: estimate")
-            low, high = (_finite(end, f"{name}: interval") for end in finding.interval)
-            if low > high:
-                raise ValueError(f"{name}: the interval [{low}, {high}] is reversed")
-            if varies == "trained" and not holds((low, high), estimate):
-                raise ValueError(f"{name}: {estimate} is not in its interval [{low}, {high}]")
+            interval = _interval(finding.interval, name, estimate if varies == "trained" else None)
         compared = tolerance(name, varies, within)
         if varies not in ("count", "trained") and n_within:
             raise ValueError(f"{name}: varies={varies!r} takes no n_within=")
-        if int(n_within) != n_within or n_within < 0:
-            raise ValueError(f"{name}: n_within = {n_within} is not a count")
         claim = self._known[name]
         self._results["claims"].append(
             {
@@ -155,13 +161,13 @@ class Report:
                 "measure": claim.measure,
                 "verdict": str(finding.verdict),
                 "estimate": estimate,
-                "interval": [low, high],
-                "n": int(finding.n),
+                "interval": interval,
+                "n": n,
                 "unit": str(finding.unit),
                 "rule": str(finding.rule),
                 "threshold": _finite(finding.threshold, f"{name}: threshold"),
                 **compared,
-                "n_within": int(n_within),
+                "n_within": _count(n_within, f"{name}: n_within"),
                 "wall_clock": bool(wall_clock),
             }
         )
@@ -199,10 +205,7 @@ class Report:
         if (varies == "trained") != (interval is not None):
             raise ValueError(f"{name}: interval=(low, high) and varies='trained' go together")
         if interval is not None:
-            low, high = (_finite(end, f"{name}: interval") for end in interval)
-            if not holds((low, high), number):
-                raise ValueError(f"{name}: {number} is not in its interval [{low}, {high}]")
-            compared["interval"] = [low, high]
+            compared["interval"] = _interval(interval, name, number)
         if wall_clock:
             self._results["wall_clock"][name] = number
         else:
@@ -213,11 +216,8 @@ class Report:
     def provenance(self, **facts: Any) -> None:
         """Add where the numbers come from: `weights_sha256=...`, `seeds=[0]`, `device=...`."""
         for name, fact in facts.items():
-            if dataclasses.is_dataclass(fact) or not isinstance(
-                fact, (str, int, float, bool, list, tuple, dict, type(None))
-            ):
-                fact = str(fact)
-            self._results["provenance"][name] = fact
+            plain = fact is None or isinstance(fact, (str, int, float, list, tuple, dict))
+            self._results["provenance"][name] = fact if plain else str(fact)
         self._write()
 
     def say(self, text: str, **values: Any) -> None:
@@ -238,4 +238,8 @@ class Report:
 
     def verdicts(self) -> None:
         """Show what was claimed, how it was tested and what was found, claim by claim."""
-        markup.show("text/html", markup.verdicts(self._results["claims"], list(self._known)))
+        claims = self._results["claims"]
+        recorded = {claim["id"] for claim in claims}
+        if missing := [name for name in self._known if name not in recorded]:
+            raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
+        markup.show("text/html", markup.parts().verdicts(claims))

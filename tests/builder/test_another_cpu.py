@@ -59,8 +59,15 @@ def build(slug, root, threads, emulated) -> subprocess.Popen:
     for folder, file in (("notebooks", f"{slug}.ipynb"), ("params/smoke", f"{slug}.yaml")):
         (root / folder).mkdir(parents=True)
         shutil.copy(CODE / folder / file, root / folder)
-    environ = environment() | emulated | {"ATTRIBUTION_CACHE": str(root / "cache")}
-    options = ["--profile", "smoke", "--no-index", "--threads", str(threads)]
+    environ = (
+        environment()
+        | emulated
+        | {
+            "ATTRIBUTION_CACHE": str(root / "cache"),
+            "OMP_NUM_THREADS": str(threads),
+        }
+    )
+    options = ["--profile", "smoke", "--no-index"]
     return subprocess.Popen(
         command(root, "build", slug, *options), env=environ, cwd=root, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

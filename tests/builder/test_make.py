@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from support.projects import (
-    LEDGER,
     PARAMETERS,
     QUICK,
     copy_of_built,
@@ -38,17 +37,16 @@ def make(root, *arguments, python=sys.executable):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with one good and one broken notebook, and lib itself."""
+    """A project with one good and one broken notebook, and the builder itself."""
     root = make_project(tmp_path_factory.mktemp("make") / "project")
     ours = shutil.ignore_patterns("__pycache__", "claims.csv")
-    shutil.copytree(ROOT / "lib", root / "lib", ignore=ours, dirs_exist_ok=True)
-    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, root)
-    for name in ("01-sample", "02-quick"):  # `make quick` runs tests
-        (root / f"notebooks/{name}.ipynb").unlink()
-    (root / "lib/core/claims.csv").write_text(LEDGER.replace("02-quick", "02-brief"))
-    brief = [(kind, source.replace("02-quick", "02-brief"), *tags) for kind, source, *tags in QUICK]
-    write_notebook(root, "02-brief", brief)
+    for room in ("core", "report", "builder"):
+        shutil.copytree(ROOT / "lib" / room, root / "lib" / room, ignore=ours, dirs_exist_ok=True)
+    for name in ("lib/__init__.py", "Makefile"):
+        shutil.copy(ROOT / name, root / name)
+    for name in ("requirements.txt", "constraints.txt", "pyproject.toml"):
+        (root / name).touch()
+    (root / "notebooks/01-sample.ipynb").unlink()
     write_notebook(
         root, "00-broken", [QUICK[0], ("code", PARAMETERS, "parameters"), ("code", "1/0")]
     )
@@ -125,10 +123,10 @@ def test_all_current_is_said_with_the_way_to_make_it_anew(tmp_path, profile, wor
     root = copy_of_built(tmp_path)
     for folder in ("params", "reports"):
         (root / folder / "default").rename(root / folder / profile)
-    assert reports(root, "build", "sample", "quick", "--profile", profile).returncode == 0
+    assert reports(root, "build", "sample", "brief", "--profile", profile).returncode == 0
     said = reports(root, "index", "--profile", profile).stdout.splitlines()
     assert said[0] == f"2 reports are current; make reports{words} ANEW=1 runs them again"
-    (root / "params" / profile / "02-quick.yaml").write_text("steps: 8\n")
+    (root / "params" / profile / "02-brief.yaml").write_text("steps: 8\n")
     said = reports(root, "index", "--profile", profile).stdout.splitlines()
     assert said == [f"Open reports/{profile}/index.html"]
 

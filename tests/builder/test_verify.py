@@ -56,7 +56,7 @@ def test_a_report_has_the_threads_that_it_was_made_with(tmp_path):
     root = make_project(tmp_path / "project")
     count = "import os\nsteps = int(os.environ['OMP_NUM_THREADS'])"
     write_notebook(root, "02-brief", [*QUICK[:2], ("code", count), *QUICK[3:]])
-    built = reports(root, "build", "02-brief", "--threads", "3")
+    built = reports(root, "build", "02-brief", OMP_NUM_THREADS="3")
     assert built.returncode == 0, built.stderr
     results = json.loads((root / "reports/default/02-brief.json").read_text())
     assert results["metrics"]["steps"] == results["provenance"]["threads"] == 3

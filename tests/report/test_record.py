@@ -60,7 +60,7 @@ def test_claims_are_written_whole_after_every_call(report):
 
 
 @pytest.mark.parametrize(
-    ("claim", "changes", "says"),
+    ("name", "changes", "says"),
     [
         ("SG-1", {}, "not a claim of 07-pixel-removal"),
         ("PR-9", {}, "not a claim"),
@@ -72,9 +72,9 @@ def test_claims_are_written_whole_after_every_call(report):
         ("PR-1", {"n": 0}, "supported from n = 0"),
     ],
 )
-def test_bad_claims_are_refused(report, claim, changes, says):
+def test_bad_claims_are_refused(report, name, changes, says):
     with pytest.raises(ValueError, match=says):
-        report.claim(claim, finding(**changes))
+        report.claim(name, finding(**changes))
     assert report.read()["claims"] == []
 
 
@@ -83,7 +83,7 @@ def test_a_claim_that_the_data_cannot_speak_to_has_no_numbers(report, shown):
     (claim,) = report.read()["claims"]
     assert (claim["verdict"], claim["n"]) == ("inconclusive", 0)
     assert (claim["estimate"], claim["interval"]) == (None, [None, None])
-    assert markup.estimate(claim) == "not measurable here"
+    assert markup.parts().estimate(claim) == "not measurable here"
 
 
 def test_a_claim_or_metric_is_recorded_once(report):
@@ -236,8 +236,8 @@ def test_verdicts_need_every_claim(report, shown):
     report.claim("PR-1", finding())
     with pytest.raises(ValueError, match="PR-2, PR-3, PR-4"):
         report.verdicts()
-    for claim in ("PR-2", "PR-3", "PR-4"):
-        report.claim(claim, finding(verdict="inconclusive", rule="<b>rule</b>"))
+    for name in ("PR-2", "PR-3", "PR-4"):
+        report.claim(name, finding(verdict="inconclusive", rule="<b>rule</b>"))
     report.verdicts()
     html = shown[0][1]
     assert html.count("<tbody") == 4
