@@ -14,6 +14,10 @@ from typing import Any
 from lib.core import markup
 from lib.core.tolerance import near, on_the_edge, overlap
 
+# of a part, or of a claim by its parts: follows from numbers that are compared
+_FOLLOWS = {"effect", "needed_n", "note", "of", "p", "p_against", "reason", "smallest"}
+_COPIED = ("estimate", "interval", "n", "unit", "rule", "threshold")  # from the part `of` names
+SIDES = {"supported", "contradicted"}  # from one to the other is no edge
 Line = tuple[str, str, str]  # status (PASS, CHANGED, EDGE or WALL-CLOCK), what, remark
 _LISTS = {"parameters", "claims", "metrics", "tolerances", "wall_clock"}
 _MADE = {"provenance", "build", "sha256"}  # of the making, not of the result
@@ -37,21 +41,54 @@ def _verdict(old: dict[str, Any], new: dict[str, Any]) -> Line:
     if verdicts[0] == verdicts[1]:
         return "PASS", name, verdicts[0]
     remark, threshold = f"{verdicts[0]} -> {verdicts[1]}", new["threshold"]
-    measured = [claim["interval"] for claim in (old, new) if claim["n"]]
+    measured = [claim["interval"] for claim in (old, new) if claim["interval"][0] is not None]
     if (
         new["varies"] == "trained"
-        and set(verdicts) != {"supported", "contradicted"}  # from one side to the other is no edge
+        and set(verdicts) != SIDES
         and any(on_the_edge(interval, threshold) for interval in measured)
     ):
         return "EDGE", name, f"{remark}: an interval ends beside the rule's {threshold:g}"
     return "CHANGED", name, remark
 
 
+def _judged(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    """A claim by its parts: each is compared like a claim, in the terms of the new results."""
+    id, verdicts = new["id"], (old["verdict"], new["verdict"])
+    yield from _same(f"{id}.", old, new, {"verdict", "parts", *_FOLLOWS, *_COPIED})
+    before, after = ({part["of"]: part for part in claim["parts"]} for claim in (old, new))
+    terms = {name: new[name] for name in ("n_within", "wall_clock")}
+    lines: list[Line] = []
+    for of in before | after:
+        if of in before and of in after:
+            named = terms | {"id": f"{id}: {of}"}
+            lines += _claim(before[of] | named, after[of] | named)
+        else:
+            lines.append(("CHANGED", f"{id}: {of}", "is gone" if of in before else "is new"))
+    yield from lines
+    part = before.get(old["of"], {})
+    if old["n"] and any(old[name] != part.get(name) for name in _COPIED):
+        yield "CHANGED", f"{id}.of", f"the numbers are not those of {old['of']!r}"
+    remark, status = " -> ".join(verdicts), "CHANGED"
+    turned = [what for kind, what, _ in lines if kind == "CHANGED" and what.endswith(".verdict")]
+    if new["wall_clock"]:
+        status = "WALL-CLOCK"
+    elif verdicts[0] == verdicts[1]:
+        status, remark = "PASS", verdicts[0]
+    elif new["varies"] == "trained" and set(verdicts) != SIDES and not turned:
+        status = "EDGE"  # of a part, or of the stricter level at which one contradicts the claim
+    yield status, f"{id}.verdict", remark
+
+
 def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     id, varies = new["id"], new["varies"]
+    if "parts" in old and "parts" in new:
+        yield from _judged(old, new)
+        return
     measured = bool(old["n"] and new["n"])  # n = 0: the data cannot speak to the claim
-    numbers = {"estimate", "interval"} if measured else set()
-    yield from _same(f"{id}.", old, new, {"verdict", "n", "threshold"} | numbers)
+    but = {"verdict", "n", "threshold"} | (_FOLLOWS & old.keys() & new.keys())
+    but |= {"estimate", "interval"} if measured else set()
+    but |= {"gate"} if new["wall_clock"] else set()
+    yield from _same(f"{id}.", old, new, but)
     few = new["n_within"] if measured else 0
     yield _number(f"{id}.n", old["n"], new["n"], abs(new["n"] - old["n"]) <= few)
     same = near(old["threshold"], new["threshold"], {"varies": "frozen"})
@@ -64,6 +101,11 @@ def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     if not measured:
         return
     before, after, ends = old["estimate"], new["estimate"], (old["interval"], new["interval"])
+    if None in ends[0] + ends[1]:  # a part without spread has no interval
+        rule = {"varies": "frozen"} if varies == "trained" else new
+        yield _number(f"{id}.estimate", before, after, near(before, after, rule))
+        yield from _same(f"{id}.", {"interval": ends[0]}, {"interval": ends[1]}, set())
+        return
     if varies == "trained":
         yield _number(f"{id}.estimate", before, after, overlap(before, ends[0], after, ends[1]))
         return

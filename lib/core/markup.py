@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 MARK = "report"  # metadata key of output that may reach the page as HTML
-SYMBOLS = {"supported": "✓", "contradicted": "✕", "inconclusive": "?"}
+SYMBOLS = {"supported": "✓", "contradicted": "✕", "mixed": "±", "inconclusive": "?", "invalid": "∅"}
 
 
 def show(mime: str, content: str) -> None:
@@ -57,7 +57,10 @@ def estimate(claim: dict[str, Any]) -> str:
     if claim["estimate"] is None:
         return "not measurable here"
     low, high = claim["interval"]
+    if low is None:
+        return f"{html_number(claim['estimate'])} (no interval)"
     unit = f' <span class="unit">{escape(claim["unit"])}</span>' if claim["unit"] else ""
+    unit = "" if "of" in claim else unit  # there it says what n counts
     return (
         f'<span class="nobr">{html_number(claim["estimate"])}</span> '
         f'<span class="nobr">[{html_number(low)}, {html_number(high)}]</span>{unit}'
@@ -113,17 +116,85 @@ def table(frame: Any, caption: str, digits: int = 3) -> str:
     )
 
 
+def _outlook(found: dict[str, Any]) -> str:
+    """What an inconclusive claim or part leaves open, in words."""
+    if found["verdict"] != "inconclusive" or not found["n"]:
+        return ""
+    unit = escape(found["unit"])
+    if found["effect"] is None:
+        text = f"How many {unit} would decide it cannot be told from these values."
+    elif found["needed_n"]:
+        text = f"At the effect seen, {number(found['needed_n'])} {unit} would decide it."
+    else:
+        text = f"At the effect seen, not even 10,000 {unit} would decide it."
+    if found["smallest"] is not None:
+        seen = f"{html_number(found['smallest'])} from {html_number(found['threshold'])}"
+        text += f" With n = {number(found['n'])} a distance of {seen} would have shown."
+    return text
+
+
+def _part(part: dict[str, Any]) -> str:
+    """One part of a claim, with its own verdict; one that is invalid is crossed out in words."""
+    facts = [estimate(part), f"n = {number(part['n'])} {escape(part['unit'])}"]
+    for name in ("effect {}", "p = {}"):
+        if (value := part[name.split()[0]]) is not None:
+            facts.append(f'<span class="nobr">{name.format(html_number(value))}</span>')
+    numbers = '<span class="dot"></span>'.join(facts)
+    words = [escape(part["rule"])]
+    if part["verdict"] == "invalid":
+        numbers = f"<s>{numbers}</s>"
+        failed = [gate for gate in part["gate"] if gate["verdict"] != "supported"]
+        gates = " and ".join(f"“{escape(g['of'])}” is {g['verdict']}" for g in failed)
+        words.append(f"<b>Does not count:</b> its control failed, {gates}.")
+    elif part["note"]:
+        words.append(f"Undecided: {escape(part['note'])}.")
+    words.append(_outlook(part))
+    if not part["core"]:
+        words.append("Tests the explanation, decides nothing.")
+    return (
+        f"<li>{badge(part['verdict'])}<div><b>{escape(part['of'])}</b><div>{numbers}</div>"
+        f"{' '.join(filter(None, words))}</div></li>"
+    )
+
+
+def _parts(claim: dict[str, Any]) -> str:
+    """How a claim was judged: what is open, its parts to unfold, and what others published."""
+    verdicts = [part["verdict"] for part in claim["parts"]]
+    counts = [f"{verdicts.count(v)} {v}" for v in SYMBOLS if v in verdicts]
+    plural = "" if len(verdicts) == 1 else "s"
+    shown = f"<b>Shown:</b> {escape(claim['of'])}. " if claim["of"] else "No part counts. "
+    levels = {part["level"] for part in claim["parts"]} - {0.95}
+    shown += "".join(f"Intervals are of {level:.0%}. " for level in levels)
+    items = "".join(map(_part, claim["parts"]))
+    unseen = any(p["effect"] is None and p["verdict"] == "inconclusive" for p in claim["parts"])
+    open_ = _outlook(claim | {"effect": None} if unseen and not claim["needed_n"] else claim)
+    html = (
+        f"{shown}{open_}<details><summary>{len(verdicts)} part{plural}: "
+        f'{", ".join(counts)}</summary><ul class="parts">{items}</ul></details>'
+    )
+    values = {k: v if isinstance(v, list) else [v] for k, v in claim["published"].items()}
+    source = escape(", ".join(map(str, values.pop("source", []))))
+    rows = "".join(
+        f"<dt>{escape(label)}</dt><dd>{escape(', '.join(map(str, numbers)))}</dd>"
+        for label, numbers in values.items()
+    )
+    return html + (f"<b>Published:</b> {source}<dl>{rows}</dl>" if rows else "")
+
+
 def verdict_row(claim: dict[str, Any]) -> str:
     """One claim in the verdict table: what was said, the rule, the estimate and the verdict."""
     clock = " <b>Wall-clock:</b> differs from run to run." if claim["wall_clock"] else ""
+    how = f"<b>Measured:</b> {escape(claim['measure'])} <b>Rule:</b> {escape(claim['rule'])}{clock}"
+    if "parts" in claim:
+        how = clock + _parts(claim)
+    said = "".join(f'<q lang="ko">{escape(s)}</q>' for s in claim.get("sentences", []))
     return (
         f'<tbody id="claim-{claim["id"]}"><tr><th scope="rowgroup">{claim["id"]}</th>'
-        f"<td>{escape(claim['statement'])}</td>"
+        f"<td>{escape(claim['statement'])}{said}</td>"
         f'<td data-label="Estimate [95 % interval]">{estimate(claim)}</td>'
         f'<td class="n" data-label="n">{number(claim["n"])}</td>'
         f"<td>{badge(claim['verdict'])}</td></tr>"
-        f'<tr class="how"><td></td><td colspan="4"><b>Measured:</b> {escape(claim["measure"])} '
-        f"<b>Rule:</b> {escape(claim['rule'])}{clock}</td></tr></tbody>"
+        f'<tr class="how"><td></td><td colspan="4">{how}</td></tr></tbody>'
     )
 
 

@@ -63,6 +63,62 @@ class _Prose(string.Formatter):
             raise ValueError(f"report.say: not in the text: {', '.join(sorted(unused))}")
 
 
+def _numbers(name: str, found: Any, varies: str) -> dict[str, Any]:
+    """The numbers of a finding, or of a part of a claim, as the results file holds them."""
+    if int(found.n) != found.n or found.n < 0:
+        raise ValueError(f"{name}: n = {found.n} is not a count")
+    estimate, low, high = None, None, None
+    if found.n == 0:  # the data at hand cannot speak to this claim
+        if found.verdict not in ("inconclusive", "invalid"):
+            raise ValueError(f"{name}: {found.verdict} from n = 0")
+    else:
+        estimate = _finite(found.estimate, f"{name}: estimate")
+    if found.n and found.interval is not None:
+        low, high = (_finite(end, f"{name}: interval") for end in found.interval)
+        if low > high:
+            raise ValueError(f"{name}: the interval [{low}, {high}] is reversed")
+        if varies == "trained" and not holds((low, high), estimate):
+            raise ValueError(f"{name}: {estimate} is not in its interval [{low}, {high}]")
+    threshold = 0.0 if found.threshold is None else found.threshold
+    return {
+        "verdict": str(found.verdict),
+        "estimate": estimate,
+        "interval": [low, high],
+        "n": int(found.n),
+        "unit": str(found.unit),
+        "rule": str(found.rule),
+        "threshold": _finite(threshold, f"{name}: threshold"),
+    }
+
+
+def _judged(id: str, judgment: Any, entry: Any, compared: dict[str, Any]) -> dict[str, Any]:
+    """What a claim that was judged by its parts adds to the numbers of the part that decides it.
+
+    `entry` is the claim's in the ledger of the second edition, if it is there: what was declared
+    beforehand has to be what is recorded.
+    """
+    names = [part.of for part in judgment.parts]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{id}: two parts have one name")
+    core = sum(part.core for part in judgment.parts)
+    if entry and (core, judgment.existential) != (len(entry.core), entry.existential):
+        kind = "existential" if entry.existential else "not existential"
+        raise ValueError(f"{id}: {core} core parts, where the ledger has {len(entry.core)}, {kind}")
+    parts = []
+    for part in judgment.parts:
+        rule = compared
+        if part.holds is not None:
+            rule = tolerance(id, "identity", part.threshold)
+        numbers = _numbers(f"{id}: {part.of}", part, rule["varies"])
+        parts.append(part.record() | numbers | rule)
+    deciding = judgment.deciding
+    whole = judgment.record() | {"parts": parts, "of": deciding.of}
+    whole |= {"effect": deciding.effect, "smallest": deciding.smallest}
+    if entry:
+        whole |= {"sentences": entry.sentences, "published": whole["published"] or entry.published}
+    return whole
+
+
 class Report:
     """Records the claims and numbers of one report.
 
@@ -105,8 +161,9 @@ class Report:
         """Record the finding on one claim of this report.
 
         Args:
-            finding: a `claims.Finding`; n = 0 means that the data cannot speak to the claim: its
-                numbers become null.
+            finding: a `verdicts.Judgment`, recorded with its parts under the numbers of the one
+                that decides it; or a `claims.Finding`. n = 0 means that the data cannot speak to
+                the claim: its numbers become null.
             varies: what another machine can change, see `lib.core.tolerance`. The verdict must
                 agree in every case, unless a "trained" interval ends beside finding.threshold.
             within: for "count" how far the estimate and the interval's ends may differ, in the
@@ -125,43 +182,28 @@ class Report:
             )
         if any(claim["id"] == id for claim in self._results["claims"]):
             raise ValueError(f"{id} is already recorded")
-        if finding.verdict not in VERDICTS:
+        judged = hasattr(finding, "parts")
+        if finding.verdict not in VERDICTS and not judged:
             raise ValueError(f"{id}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
-        if int(finding.n) != finding.n or finding.n < 0:
-            raise ValueError(f"{id}: n = {finding.n} is not a count")
-        if finding.n == 0:  # the data at hand cannot speak to this claim
-            if finding.verdict != "inconclusive":
-                raise ValueError(f"{id}: {finding.verdict} from n = 0")
-            estimate, low, high = None, None, None
-        else:
-            estimate = _finite(finding.estimate, f"{id}: estimate")
-            low, high = (_finite(end, f"{id}: interval") for end in finding.interval)
-            if low > high:
-                raise ValueError(f"{id}: the interval [{low}, {high}] is reversed")
-            if varies == "trained" and not holds((low, high), estimate):
-                raise ValueError(f"{id}: {estimate} is not in its interval [{low}, {high}]")
+        numbers = _numbers(id, finding.deciding if judged else finding, varies)
         compared = tolerance(id, varies, within)
         if varies not in ("count", "trained") and n_within:
             raise ValueError(f"{id}: varies={varies!r} takes no n_within=")
         if int(n_within) != n_within or n_within < 0:
             raise ValueError(f"{id}: n_within = {n_within} is not a count")
         claim = self._known[id]
+        judgment = _judged(id, finding, claim.entry, compared) if judged else {}
         self._results["claims"].append(
             {
                 "id": id,
                 "source": claim.source,
                 "statement": claim.statement,
                 "measure": claim.measure,
-                "verdict": str(finding.verdict),
-                "estimate": estimate,
-                "interval": [low, high],
-                "n": int(finding.n),
-                "unit": str(finding.unit),
-                "rule": str(finding.rule),
-                "threshold": _finite(finding.threshold, f"{id}: threshold"),
+                **numbers,
                 **compared,
                 "n_within": int(n_within),
                 "wall_clock": bool(wall_clock),
+                **judgment,
             }
         )
         order = list(self._known)
