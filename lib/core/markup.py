@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARK = "report"  # metadata key of output that may reach the page as HTML
-SYMBOLS = {"supported": "✓", "contradicted": "✕", "inconclusive": "?"}
+SYMBOLS = {"supported": "✓", "contradicted": "✕", "mixed": "±", "inconclusive": "?", "invalid": "∅"}
 
 
 def show(mime: str, content: str) -> None:

@@ -166,3 +166,17 @@ def test_intervals_are_drawn_where_they_are():
     assert ax.lines[0].get_color() != ax.lines[2].get_color()
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first at the top
+
+
+def test_every_verdict_of_a_part_has_a_look_and_the_unmeasured_none():
+    verdicts = ["supported", "contradicted", "mixed", "inconclusive", "invalid"]
+    findings = {v: Finding(v, 0.5, (0.2, 0.8), 20, "", "") for v in verdicts}
+    findings["none"] = Finding("inconclusive", None, None, 0, "", "")
+    _, ax = plt.subplots()
+    plotting.intervals(findings, ax=ax, xlabel="difference")
+    lines = ax.lines[:-1]
+    assert len(lines) == 2 * len(verdicts)
+    looks = {(line.get_color(), line.get_marker()) for line in lines[1::2]}
+    assert len(looks) == len(verdicts)
+    assert [line.get_linestyle() for line in lines[::2]] == ["-"] * 4 + [":"]
+    assert len(ax.get_yticklabels()) == 6
