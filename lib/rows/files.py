@@ -91,7 +91,7 @@ def adopt(
 
 
 def agree(old: pd.DataFrame | None, new: pd.DataFrame) -> bool:
-    """Whether there are old rows and the same: floats to 1e-3 of their size + 1e-4, all else exactly."""
+    """Whether there are old rows, and the same: floats to 1e-3 + 1e-4, all else exactly."""
     if old is None:
         return False
     try:
