@@ -17,7 +17,9 @@ endif
 
 CLI   := $(PYTHON) -m lib.builder
 SLUGS := $(sort $(basename $(notdir $(wildcard notebooks/[0-9a-z]*.ipynb))))
-PLAIN := $(filter-out $(SLUGS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
+ROWS  := $(basename $(notdir $(shell grep -ls 'lib[.]rows' notebooks/[0-9a-z]*.ipynb)))
+TARGETS := help env reports index test quick bench verify rows clean-rows estimate lab clean
+PLAIN := $(filter-out $(SLUGS) $(TARGETS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
 
 # through the environment, so that quotes and dollars in them reach Python as they are
 export PROFILE PARAMS SET REPORT
@@ -28,7 +30,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DEFAULT_GOAL := reports
 .PRECIOUS: reports/%.html reports/%.json
-.PHONY: help env reports each index test bench verify rows clean-rows estimate lab clean FORCE $(SLUGS) $(PLAIN) $(SLUGS:%=each-%)
+.PHONY: $(TARGETS) each FORCE $(SLUGS) $(PLAIN) $(SLUGS:%=each-%)
 
 help: ## this list
 	@echo 'usage: make [target] [PROFILE=default] [PARAMS=file.yaml] [SET="steps=50 noise=0.2"]'; echo
@@ -70,14 +72,20 @@ test: $(SET_UP) ## run every test, and check style and format
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
+quick: $(SET_UP) ## run the tests that take seconds, and check style: the edit-test loop
+	$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow and not browser"
+	$(PYTHON) -m ruff check .
+
 bench: $(SET_UP) ## measure speed and memory against other libraries
 	$(PYTHON) -m benchmarks
 
 verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug] [ALL=1 lists each]
 	@$(CLI) verify $$REPORT --profile "$$PROFILE" $(if $(ALL),--all)
 
+# with ADOPT, which evidence() sees, reports that have rows and are not current are made again first
 rows: $(SET_UP) ## list the rows that are kept [ADOPT=1: try those that other code gave]
-	@$(PYTHON) -m lib.rows $(if $(ADOPT),adopt,list)
+	@$(if $(and $(ADOPT),$(ROWS)),$(MAKE) --no-print-directory $(ROWS))
+	@$(PYTHON) -m lib.rows list
 
 clean-rows: $(SET_UP) ## remove the rows that only one report uses [REPORT=NN-slug]
 	@$(PYTHON) -m lib.rows clean "$$REPORT"

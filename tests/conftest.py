@@ -1,6 +1,10 @@
 """What every test shares: silence, threads, the embedded network and photos, exact toys."""
 
+import atexit
 import os
+import random
+import shutil
+import tempfile
 
 os.environ["REPORT_PROGRESS"] = "off"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before PyTorch loads: threads do not spin
@@ -9,12 +13,20 @@ WORKERS = min(4, os.cpu_count() or 1)  # of pytest-xdist; each has a share of th
 _THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(4, os.cpu_count() or 1)
 os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
 
+if "ATTRIBUTION_CACHE" not in os.environ:  # the checkout's stays as it is; workers share this one
+    os.environ["ATTRIBUTION_CACHE"] = tempfile.mkdtemp(prefix="attribution-tests-")
+    atexit.register(shutil.rmtree, os.environ["ATTRIBUTION_CACHE"], ignore_errors=True)
+
 import resource
 from contextlib import contextmanager
 
+import jaxtyping
 import pytest
 import torch
+from support.checked import check_annotations
 from support.networks import Exact, small_network
+
+check_annotations()
 
 from lib.data.images import load_images
 from lib.networks.classifier import Classifier, load_classifier
@@ -46,6 +58,15 @@ def small_disk():
 def same_draws():
     """A test draws the same numbers whichever tests ran before it."""
     torch.manual_seed(0)
+    random.seed(0)  # beartype looks at one item of a list, chosen at random
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations are not checked: what a reader sees who passes something else altogether."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

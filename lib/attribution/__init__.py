@@ -42,4 +42,4 @@ METHODS: dict[str, Callable] = {
     "edges": edges,
 }
 
-__all__ = ["METHODS", *METHODS]
+__all__ = ["METHODS", *METHODS]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -21,7 +21,7 @@ def cam(
     *,
     upsample: bool = True,
     batch_size: int | None = None,
-) -> Float[Tensor, "n 1 h w"]:
+) -> Float[Tensor, "n 1 y x"]:
     r"""$M_c(y,x)=\sum_k w^c_k f_k(y,x)$, $f_k$ the last feature maps, $w^c$ the class's weights.
 
     In logits. The mean of the map over the layer's cells plus the class's bias is the logit:

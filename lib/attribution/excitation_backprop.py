@@ -14,6 +14,7 @@ no ReLU follows, have them, and they count as zero. The rule belongs to the laye
 import copy
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -48,7 +49,7 @@ def excitation_backprop(
     layer: str | None = None,
     upsample: bool = True,
     batch_size: int | None = None,
-) -> Float[Tensor, "n 1 h w"]:
+) -> Float[Tensor, "n 1 y x"]:
     """The marginal winning probability of the cells of ``layer``, summed over its channels.
 
     The walk starts with probability 1 at the target's logit. ``layer`` is a layer's name, by
@@ -71,7 +72,7 @@ def contrastive_excitation_backprop(
     clamp: bool = True,
     upsample: bool = True,
     batch_size: int | None = None,
-) -> Float[Tensor, "n 1 h w"]:
+) -> Float[Tensor, "n 1 y x"]:
     """Excitation of the target minus excitation of its opposite, the negative part cut off.
 
     The opposite is a unit whose weights in the last layer are negated; both walks meet below that
@@ -145,9 +146,7 @@ def _default(classifier, network: fx.GraphModule, shape: tuple[int, ...]) -> str
         name = layer_name(node)
         size = spatial.get(name)
         if reach <= k and size and node.op == "call_module":
-            activation = isinstance(
-                network.get_submodule(node.target), (nn.ReLU, nn.ReLU6, *_POOLS)
-            )
+            activation = isinstance(network.get_submodule(name), (nn.ReLU, nn.ReLU6, *_POOLS))
             if activation and size[1] * STRIDE <= shape[1] and size[2] * STRIDE <= shape[2]:
                 return name
             last = name if activation else last
@@ -170,7 +169,7 @@ class _OutOfPlace(fx.Interpreter):
 
 
 @torch.no_grad()
-def _forward(network: fx.GraphModule, pixels: Tensor) -> dict[fx.Node, object]:
+def _forward(network: fx.GraphModule, pixels: Tensor) -> dict[fx.Node, Any]:
     interpreter = _OutOfPlace(network, garbage_collect_values=False)
     interpreter.run(pixels)
     return dict(interpreter.env)
@@ -182,7 +181,7 @@ def _step(network: fx.GraphModule, node: fx.Node, values: dict, arrived: Tensor)
         return []
     sources = [source for source in node.all_input_nodes if isinstance(values[source], Tensor)]
     if node.op == "call_module":
-        module = network.get_submodule(node.target)
+        module = network.get_submodule(layer_name(node))
         if isinstance(module, _UNITS):
             return [(sources[0], arrived.reshape(values[sources[0]].shape))]
         function = _positive(module, 1) if isinstance(module, _WEIGHTED) else module
@@ -193,7 +192,7 @@ def _step(network: fx.GraphModule, node: fx.Node, values: dict, arrived: Tensor)
             **{n: values[n] for n in node.all_input_nodes},
             **dict(zip(sources, inputs, strict=True)),
         }
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: given[n])
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: given[n])
         target = _OWN_PLACE.get(node.target, node.target)
         if node.op == "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
@@ -217,7 +216,7 @@ def _shares(function: Callable[..., Tensor], inputs: list[Tensor], arrived: Tens
     return [(x * slope).detach() for x, slope in zip(excited, slopes, strict=True)]
 
 
-def _positive(module: nn.Module, sign: int) -> nn.Module:
+def _positive(module: nn.Conv2d | nn.Linear, sign: int) -> nn.Module:
     positive = copy.copy(module)
     positive._parameters = dict(module._parameters)
     positive._parameters["weight"] = nn.Parameter(
@@ -236,7 +235,7 @@ def _covered(classifier) -> fx.GraphModule:
     network = classifier.network
     for node in network.graph.nodes:
         if node.op == "call_module":
-            module = network.get_submodule(node.target)
+            module = network.get_submodule(layer_name(node))
             padded = getattr(module, "padding_mode", "zeros") != "zeros"
             if type(module) not in (*_UNITS, *_WEIGHTED, *_POOLS) or padded:
                 _refuse(f"layer {node.target} ({type(module).__name__})")

@@ -23,7 +23,7 @@ def grad_cam(
     relu: bool = True,
     upsample: bool = True,
     batch_size: int | None = None,
-) -> Float[Tensor, "n 1 h w"]:
+) -> Float[Tensor, "n 1 y x"]:
     r"""$L_c=\mathrm{ReLU}\big(\sum_k\alpha_k A_k\big)$, $\alpha_k=\frac1Z\sum_{yx}\partial
     S_c/\partial A_k(y,x)$, with $A_k$ the output of ``layer`` and Z its number of cells.
 

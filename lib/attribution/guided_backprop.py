@@ -68,7 +68,7 @@ class _Guided(fx.Interpreter):
     """Runs a network's graph with the guided rule in place of its ReLUs."""
 
     def call_module(self, target, args, kwargs):
-        layer = self.fetch_attr(target)
+        layer = self.fetch_attr(str(target))
         top = _top(layer)
         if top is None:
             return super().call_module(target, args, kwargs)

@@ -107,7 +107,7 @@ def superpixel_scores(
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
     labels: Sequence[Int[Tensor, "h w"]],
-    presence: Sequence[Bool[np.ndarray, "m s"]],
+    presence: Sequence[Bool[np.ndarray, "m _"]],
     *,
     score: str = "probability",
     fill: str | float | Tensor = SUPERPIXEL_MEAN,

@@ -164,8 +164,12 @@ def learn_masks(
         "states": pixels.new_empty(len(_kept(settings.iterations)), height.shape[1], width.shape[1])
     }
     kept["trace"] = pixels.new_empty(4, settings.iterations + 1)
-    found = {row: store.read_tensors("masks", key, like=kept) for row, key in enumerate(keys)}
-    missing = [row for row, state in found.items() if state is None]
+    found = {
+        row: state
+        for row, key in enumerate(keys)
+        if (state := store.read_tensors("masks", key, like=kept)) is not None
+    }
+    missing = [row for row in range(len(pixels)) if row not in found]
     size = copies.batch_size_for(classifier, pixels, "gradients", batch_size)
     with progress("learning masks", len(missing) * settings.iterations) as advance:
         for at in range(0, len(missing), size):
@@ -175,8 +179,8 @@ def learn_masks(
             for row, state in zip(rows, _optimize(problem, advance), strict=True):
                 found[row] = state
                 store.write_tensors("masks", keys[row], state)
-    states = torch.stack([state["states"] for state in found.values()])
-    trace = torch.stack([state["trace"] for state in found.values()])
+    states = torch.stack([found[row]["states"] for row in range(len(pixels))])
+    trace = torch.stack([found[row]["trace"] for row in range(len(pixels))])
     coarse = states[:, -1:]
     masks = (height @ coarse.to(height) @ width.T).clamp(0, 1)
     names = ("objective", "score", "length", "variation")

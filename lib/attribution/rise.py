@@ -82,7 +82,7 @@ def rise_scores(
 
     def masked(row: Tensor, draw: Tensor) -> Tensor:
         pairs = [(keys[i], k) for i, k in zip(row.tolist(), draw.tolist(), strict=True)]
-        size = tuple(pixels.shape[2:])
+        size = pixels.shape[2], pixels.shape[3]
         shown = random_masks(seed, pairs, size, cells=cells, probability=probability).to(pixels)
         batch = torch.empty(len(row), *pixels.shape[1:]).to(pixels)
         numbers, counts = row.unique_consecutive(return_counts=True)
@@ -116,7 +116,7 @@ def rise_maps(
     chosen = range(scores.shape[1]) if which is None else which
     if len(chosen) == 0 or min(chosen) < 0 or max(chosen) >= scores.shape[1]:
         raise ValueError(f"which {chosen} does not lie in the {scores.shape[1]} masks")
-    size = tuple(images.shape[2:])
+    size = images.shape[2], images.shape[3]
     maps = torch.empty(len(images), *size, dtype=scores.dtype)
     for row, key, known in zip(maps, draws.image_keys(images), scores.cpu(), strict=True):
         sums = torch.zeros(2, size[0] * size[1], dtype=scores.dtype)

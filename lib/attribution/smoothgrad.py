@@ -74,12 +74,12 @@ def noisy_moments(
         epsilon = draws.normal(seed, pairs, pixels.shape[1:]).to(pixels)
         return pixels[row] + sigma[row] * epsilon
 
-    # the engine within the engine would check every batch again
-    direct = method is None or method is gradient
-    answer = partial(copies.target_gradient if direct else method, classifier, **options)
-    mean = spread = None
+    if method is None or method is gradient:
+        method = copies.target_gradient  # an engine within the engine would check every batch again
+    answer = partial(method, classifier, **options)
+    mean = spread = torch.empty(0)
     for batch in engine.run(noisy, samples, answer):
-        if mean is None:
+        if len(mean) == 0:
             mean = torch.zeros(len(pixels), *batch.values.shape[1:]).to(pixels)
             spread = torch.zeros_like(mean)
         for i in batch.row.unique().tolist():
@@ -92,4 +92,4 @@ def noisy_moments(
             mean[i] += delta * (new / (seen + new))
     variance = spread / samples
     squared = variance + mean.square()
-    return tuple(moment.to(images.device) for moment in (mean, squared, variance))
+    return mean.to(images.device), squared.to(images.device), variance.to(images.device)

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from lib.builder.console import problem, say, threads_of_a_kernel
+from lib.builder.console import problem, say
 from lib.builder.overrides import resolve_run
 from lib.builder.workspace import CODE, CUSTOM, Project, ReportFailed, UsageError
 
@@ -30,7 +30,6 @@ def arguments() -> argparse.ArgumentParser:
     build.add_argument("--no-index", action="store_true", help="leave index.html as it is")
     build.add_argument("--force", action="store_true", help="make them even if they are current")
     build.add_argument("--timeout", type=float, default=3600, help="seconds that a cell may run")
-    build.add_argument("--threads", type=int, help="threads of a kernel (default: cores / jobs)")
     index = commands.add_parser("index", help="write reports/<profile>/index.html")
     index.add_argument("--profile", default="default")
     verify = commands.add_parser("verify", help="make reports again and compare every number")
@@ -39,7 +38,6 @@ def arguments() -> argparse.ArgumentParser:
     verify.add_argument("--timeout", type=float, default=3600)
     verify.add_argument("--all", action="store_true", help="list the numbers that agree too")
     verify.add_argument("--part-of", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
-    commands.add_parser("list", help="names of the notebooks")
     return parser
 
 
@@ -47,9 +45,8 @@ def build(project: Project, given: argparse.Namespace) -> int:
     """Make each named report; a failure does not stop the others. All input is checked first."""
     from lib.builder.build import make
 
-    if given.timeout <= 0 or (given.threads is not None and given.threads < 1):
-        raise UsageError("--timeout and --threads must be positive")
-    threads = given.threads or threads_of_a_kernel()
+    if given.timeout <= 0:
+        raise UsageError("--timeout must be positive")
     runs = [
         resolve_run(project, name, given.profile, given.params, given.set) for name in given.names
     ]
@@ -57,7 +54,7 @@ def build(project: Project, given: argparse.Namespace) -> int:
     for run in runs:
         shown = os.path.relpath(project.html(run.target, run.slug))
         try:
-            done = make(run, force=given.force, timeout=given.timeout, threads=threads)
+            done = make(run, force=given.force, timeout=given.timeout)
         except ReportFailed as failure:
             where = f" (cell {failure.cell})" if failure.cell else ""
             page = project.failed(run.target, run.slug)
@@ -88,24 +85,13 @@ def index(project: Project, given: argparse.Namespace) -> int:
 
     if given.profile != CUSTOM:
         project.check_profile(given.profile)
-    path = os.path.relpath(write_index(project, given.profile))
+    cards = write_index(project, given.profile)
     slugs = [] if given.profile == CUSTOM else project.slugs()
-    if slugs and all(_is_current(project, slug, given.profile) for slug in slugs):
+    if slugs and all(cards[slug].state == "current" for slug in slugs):
         profile = f" PROFILE={given.profile}" if given.profile != "default" else ""
         say(f"{len(slugs)} reports are current; make reports{profile} ANEW=1 runs them again")
-    say(f"Open {path}")
+    say(f"Open {os.path.relpath(project.folder(given.profile) / 'index.html')}")
     return 0
-
-
-def _is_current(project: Project, slug: str, profile: str) -> bool:
-    from lib.builder.build import is_current
-    from lib.builder.provenance import content_hash
-
-    try:
-        run = resolve_run(project, slug, profile)
-        return is_current(run, content_hash(run))
-    except (UsageError, OSError):  # its inputs are out of reach
-        return False
 
 
 def verify(project: Project, given: argparse.Namespace) -> int:
@@ -113,12 +99,6 @@ def verify(project: Project, given: argparse.Namespace) -> int:
 
     options = {"timeout": given.timeout, "every": given.all, "part_of": given.part_of}
     return run_verify(project, given.profile, given.names, **options)
-
-
-def list_names(project: Project, given: argparse.Namespace) -> int:
-    for slug in project.slugs():
-        say(slug)
-    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -130,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     # checks: more than a second for every report
     sys.modules.setdefault("rfc3987_syntax", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
-    action = {"build": build, "index": index, "verify": verify, "list": list_names}[given.command]
+    action = {"build": build, "index": index, "verify": verify}[given.command]
     try:
         if os.pathsep in str(CODE):
             raise UsageError(f"{CODE}: Python cannot import from a path with {os.pathsep!r} in it")

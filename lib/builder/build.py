@@ -116,16 +116,16 @@ def put_in_place(files: list[tuple[str, Path]]) -> None:
 
 
 def assemble(
-    run: Run, title: str, question: str, recorded: dict[str, Any], provenance: dict[str, Any]
+    run: Run, head: list[str], recorded: dict[str, Any], provenance: dict[str, Any]
 ) -> dict[str, Any]:
-    """The results file's content (all but `build`), from what the notebook recorded.
+    """The results file's content (all but `build`): title and question, and what was recorded.
 
     Raises:
         ReportFailed: a claim that the ledger assigns to this report was not recorded.
     """
     expected = claims_of(run.slug, run.project.ledger)
     found = {claim["id"] for claim in recorded.get("claims", [])}
-    missing = [id for id in expected if id not in found]
+    missing = [name for name in expected if name not in found]
     if missing:
         raise ReportFailed(
             f"claims of the ledger were not recorded: {', '.join(missing)} (report.claim)"
@@ -136,22 +136,17 @@ def assemble(
         raise ReportFailed(f"the notebook records for {recorded['report']!r}, not for {run.slug!r}")
     return {
         "report": run.slug,
-        "title": title,
-        "question": question,
+        "title": head[0],
+        "question": head[1],
         "profile": run.target,
         "parameters": run.parameters,
         "changed": run.changed,
-        "claims": recorded["claims"],
-        "metrics": recorded["metrics"],
-        "tolerances": recorded["tolerances"],
-        "wall_clock": recorded["wall_clock"],
+        **{name: recorded[name] for name in ("claims", "metrics", "tolerances", "wall_clock")},
         "provenance": provenance,
     }
 
 
-def make(
-    run: Run, *, force: bool = False, timeout: float = 3600, threads: int | None = None
-) -> str:
+def make(run: Run, *, force: bool = False, timeout: float = 3600) -> str:
     """Make the report of a run; return "current" if nothing had to be done, else "built".
 
     Raises:
@@ -160,7 +155,7 @@ def make(
         KeyboardInterrupt: `replaced` says what was changed; nothing is left behind.
     """
     project, slug, target = run.project, run.slug, run.target
-    digest = content_hash(run)
+    threads, digest = threads_of_a_kernel(), content_hash(run)
     failed = project.failed(target, slug)
 
     def current() -> bool:
@@ -180,7 +175,7 @@ def make(
             part.unlink()
         try:
             with build_folder(project, slug) as folder:
-                warnings = _build(run, digest, folder, timeout, threads or threads_of_a_kernel())
+                warnings = _build(run, digest, folder, timeout, threads)
         except (ReportFailed, OSError) as error:
             if isinstance(error, OSError):
                 error = ReportFailed(problem(error))
@@ -200,18 +195,19 @@ def _build(run: Run, digest: str, folder: Path, timeout: float, threads: int) ->
     import nbformat
 
     from lib.builder.execute import execute
-    from lib.builder.markdown import plain, trusted_inline
+    from lib.builder.markdown import plain
     from lib.builder.render import render
 
     project, slug, target = run.project, run.slug, run.target
-    title, question = (plain(trusted_inline(text)) for text in run.head[:2])
+    head = [plain(text) for text in run.head[:2]]
     began = time.monotonic()
     executed = execute(run, folder, threads=threads, timeout=timeout)
     notebook_text = nbformat.writes(executed.notebook) + "\n"
     provenance = collect(run, digest, threads, executed.results.get("provenance", {}))
-    results = assemble(run, title, question, executed.results, provenance)
-    seconds, when = time.monotonic() - began, datetime.datetime.now(datetime.UTC)
-    html, warnings = render(run, executed.notebook, results, provenance, seconds=seconds, when=when)
+    results = assemble(run, head, executed.results, provenance)
+    now, seconds = datetime.datetime.now(datetime.UTC), time.monotonic() - began
+    results["build"] = {"time": f"{now:%Y-%m-%dT%H:%M:%SZ}", "seconds": round(seconds, 1)}
+    html, warnings = render(run, executed.notebook, results)
     try:
         same = content_hash(run) == digest
     except OSError:  # a file of it is gone
@@ -222,7 +218,6 @@ def _build(run: Run, digest: str, folder: Path, timeout: float, threads: int) ->
         html = html.replace(digest, CHANGED)
     if len(html) > LARGE:
         warnings.append(f"the page has {len(html) / 1e6:.1f} MB: show fewer or smaller figures")
-    results["build"] = {"time": f"{when:%Y-%m-%dT%H:%M:%SZ}", "seconds": round(seconds, 1)}
     put_in_place(
         [
             (notebook_text, project.executed(target, slug)),

@@ -51,23 +51,23 @@ def _verdict(old: dict[str, Any], new: dict[str, Any]) -> Line:
     return "CHANGED", name, remark
 
 
-def _judged(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+def _judged(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     """A claim by its parts: each is compared like a claim, in the terms of the new results."""
-    id, verdicts = new["id"], (old["verdict"], new["verdict"])
-    yield from _same(f"{id}.", old, new, {"verdict", "parts", *_FOLLOWS, *_COPIED})
+    verdicts = (old["verdict"], new["verdict"])
+    yield from _same(f"{name}.", old, new, {"verdict", "parts", *_FOLLOWS, *_COPIED})
     before, after = ({part["of"]: part for part in claim["parts"]} for claim in (old, new))
-    terms = {name: new[name] for name in ("n_within", "wall_clock")}
+    terms = {key: new[key] for key in ("n_within", "wall_clock")}
     lines: list[Line] = []
     for of in before | after:
         if of in before and of in after:
-            named = terms | {"id": f"{id}: {of}"}
-            lines += _claim(before[of] | named, after[of] | named)
+            named = terms | {"id": f"{name}: {of}"}
+            lines += _claim(named["id"], before[of] | named, after[of] | named)
         else:
-            lines.append(("CHANGED", f"{id}: {of}", "is gone" if of in before else "is new"))
+            lines.append(("CHANGED", f"{name}: {of}", "is gone" if of in before else "is new"))
     yield from lines
     part = before.get(old["of"], {})
-    if old["n"] and any(old[name] != part.get(name) for name in _COPIED):
-        yield "CHANGED", f"{id}.of", f"the numbers are not those of {old['of']!r}"
+    if old["n"] and any(old[key] != part.get(key) for key in _COPIED):
+        yield "CHANGED", f"{name}.of", f"the numbers are not those of {old['of']!r}"
     remark, status = " -> ".join(verdicts), "CHANGED"
     turned = [what for kind, what, _ in lines if kind == "CHANGED" and what.endswith(".verdict")]
     if new["wall_clock"]:
@@ -76,26 +76,26 @@ def _judged(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
         status, remark = "PASS", verdicts[0]
     elif new["varies"] == "trained" and set(verdicts) != SIDES and not turned:
         status = "EDGE"  # of a part, or of the stricter level at which one contradicts the claim
-    yield status, f"{id}.verdict", remark
+    yield status, f"{name}.verdict", remark
 
 
-def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
-    id, varies = new["id"], new["varies"]
+def _claim(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    varies = new["varies"]
     if "parts" in old and "parts" in new:
-        yield from _judged(old, new)
+        yield from _judged(name, old, new)
         return
     measured = bool(old["n"] and new["n"])  # n = 0: the data cannot speak to the claim
     but = {"verdict", "n", "threshold"} | (_FOLLOWS & old.keys() & new.keys())
     but |= {"estimate", "interval"} if measured else set()
     but |= {"gate"} if new["wall_clock"] else set()
-    yield from _same(f"{id}.", old, new, but)
+    yield from _same(f"{name}.", old, new, but)
     few = new["n_within"] if measured else 0
-    yield _number(f"{id}.n", old["n"], new["n"], abs(new["n"] - old["n"]) <= few)
+    yield _number(f"{name}.n", old["n"], new["n"], abs(new["n"] - old["n"]) <= few)
     same = near(old["threshold"], new["threshold"], {"varies": "frozen"})
-    yield _number(f"{id}.threshold", old["threshold"], new["threshold"], same)
+    yield _number(f"{name}.threshold", old["threshold"], new["threshold"], same)
     if new["wall_clock"]:
         both = [f"{claim['verdict']}, {markup.number(claim['estimate'])}" for claim in (old, new)]
-        yield "WALL-CLOCK", id, " -> ".join(both)
+        yield "WALL-CLOCK", name, " -> ".join(both)
         return
     yield _verdict(old, new)
     if not measured:
@@ -103,30 +103,35 @@ def _claim(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     before, after, ends = old["estimate"], new["estimate"], (old["interval"], new["interval"])
     if None in ends[0] + ends[1]:  # a part without spread has no interval
         rule = {"varies": "frozen"} if varies == "trained" else new
-        yield _number(f"{id}.estimate", before, after, near(before, after, rule))
-        yield from _same(f"{id}.", {"interval": ends[0]}, {"interval": ends[1]}, set())
+        yield _number(f"{name}.estimate", before, after, near(before, after, rule))
+        yield from _same(f"{name}.", {"interval": ends[0]}, {"interval": ends[1]}, set())
         return
     if varies == "trained":
-        yield _number(f"{id}.estimate", before, after, overlap(before, ends[0], after, ends[1]))
+        yield _number(f"{name}.estimate", before, after, overlap(before, ends[0], after, ends[1]))
         return
-    yield _number(f"{id}.estimate", before, after, near(before, after, new))
+    yield _number(f"{name}.estimate", before, after, near(before, after, new))
     for end, before, after in zip(("low", "high"), *ends, strict=True):
-        yield _number(f"{id}.interval.{end}", before, after, near(before, after, new))
+        yield _number(f"{name}.interval.{end}", before, after, near(before, after, new))
 
 
 def _metric(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
-    before, after = old["metrics"][name], new["metrics"][name]
-    rules = old["tolerances"].get(name, {}), new["tolerances"][name]
-    yield from _same(f"{name}: ", *rules, {"interval"})
-    if rules[1]["varies"] == "trained":
-        agree = overlap(before, rules[0]["interval"], after, rules[1]["interval"])
+    yield from _same(f"{name}: ", old, new, {"value", "interval"})
+    before, after = old["value"], new["value"]
+    if new["varies"] == "trained":
+        agree = overlap(before, old["interval"], after, new["interval"])
     else:
-        agree = near(before, after, rules[1])
+        agree = near(before, after, new)
     yield _number(name, before, after, agree)
 
 
-def _time(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
-    yield "WALL-CLOCK", name, f"{old['wall_clock'][name]:.4g} -> {new['wall_clock'][name]:.4g}"
+def _time(name: str, old: float, new: float) -> Iterator[Line]:
+    yield "WALL-CLOCK", name, f"{old:.4g} -> {new:.4g}"
+
+
+def _metrics(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each metric's value with its tolerance."""
+    rules = results["tolerances"]
+    return {n: {"value": value} | rules.get(n, {}) for n, value in results["metrics"].items()}
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
@@ -144,31 +149,32 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
         yield "CHANGED", "claims", "one stands there twice"
     claims = [{claim["id"]: claim for claim in results["claims"]} for results in (old, new)]
     listed = [
-        (*claims, lambda id: _claim(claims[0][id], claims[1][id])),
-        (old["metrics"], new["metrics"], lambda name: _metric(name, old, new)),
-        (old["wall_clock"], new["wall_clock"], lambda name: _time(name, old, new)),
+        (*claims, _claim),
+        (_metrics(old), _metrics(new), _metric),
+        (old["wall_clock"], new["wall_clock"], _time),
     ]
     for before, after, lines in listed:
         for name in before | after:
             if name in before and name in after:
-                yield from lines(name)
+                yield from lines(name, before[name], after[name])
             else:
                 yield "CHANGED", name, "is gone" if name in before else "is new"
 
 
 def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
     """A line for each claim that the page, or the index if there is one, shows otherwise."""
-    page, index = unescape(page), unescape(index)  # an apostrophe is escaped here, not there
+    parts = markup.parts()
+    page, index = unescape(page), unescape(index)  # nbconvert leaves no apostrophe escaped
     for claim in results["claims"]:
-        id, badge = claim["id"], markup.badge(claim["verdict"])
-        row = index.partition(f'<tr id="{id}">')[2].partition("</tr>")[0]
-        parts = [
-            ("page", page, f"{badge}<b>{id}</b>"),
-            ("page", page, markup.verdict_row(claim)),
-            ("index", index, f"{id} {claim['verdict']}</a>"),
-            ("index", row or index, markup.estimate(claim)),
+        name, badge = claim["id"], parts.badge(claim["verdict"])
+        row = index.partition(f'<tr id="{name}">')[2].partition("</tr>")[0]
+        pieces = [
+            ("page", page, f"{badge}<b>{name}</b>"),
+            ("page", page, parts.verdict_row(claim)),
+            ("index", index, f"{name} {claim['verdict']}</a>"),
+            ("index", row or index, parts.estimate(claim)),
             ("index", row or index, f"n = {claim['n']}</span></td><td>{badge}"),
         ]
-        wrong = [name for name, html, part in parts if html and unescape(part) not in html]
-        for name in dict.fromkeys(wrong):
-            yield "CHANGED", id, f"the {name} shows something else"
+        wrong = [where for where, html, piece in pieces if html and unescape(piece) not in html]
+        for where in dict.fromkeys(wrong):
+            yield "CHANGED", name, f"the {where} shows something else"

@@ -12,7 +12,6 @@ import copy
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 
 from lib.builder.console import Progress
 from lib.builder.overrides import Run
-from lib.builder.workspace import CODE, ReportFailed
+from lib.builder.workspace import ANSI, CODE, ReportFailed
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -34,7 +33,6 @@ THREAD_VARIABLES = (
 )
 INJECTED = "injected-parameters"  # tag and id of the cell that sets the values given
 LARGEST = 20_000_000  # characters that a notebook may put out: its page would hold all of them
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclass
@@ -134,10 +132,13 @@ def execute(
     timeout: float = 3600,
     cache: Path | None = None,
 ) -> Executed:
-    """Execute one report's notebook; `folder` is temporary and belongs to this build alone.
+    """Execute one report's notebook.
 
-    The kernel has `threads` threads: another number rounds sums otherwise. `cache` is where the
-    notebook keeps trainings and masks, instead of the usual place.
+    Args:
+        folder: temporary, of this build alone.
+        threads: of the kernel; another number rounds sums otherwise.
+        timeout: seconds that a cell may run.
+        cache: where the notebook keeps trainings and masks, instead of the usual place.
 
     Raises:
         ReportFailed: a cell raised, ran too long, ended the kernel or was never run.
@@ -241,6 +242,6 @@ def _stderr(notebook: Any) -> list[str]:
     for number, cell in _numbered(notebook):
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr" and output.text.strip():
-                first = _ANSI.sub("", output.text).strip().splitlines()[0]
+                first = ANSI.sub("", output.text).strip().splitlines()[0]
                 warnings.append(f"cell {number} wrote to stderr (not shown): {first[:160]}")
     return warnings

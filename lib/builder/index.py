@@ -9,7 +9,6 @@ import os
 import re
 from dataclasses import dataclass
 from html import unescape
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +21,7 @@ from lib.builder.parameters import notebook_schema
 from lib.builder.provenance import content_hash
 from lib.builder.workspace import CUSTOM, Project, UsageError
 from lib.core import markup
-from lib.core.ledger import load_ledger
+from lib.core.ledger import Claim, load_ledger
 
 WIDTH, QUALITY = 640, 78  # of a thumbnail: about 20 kB each
 LARGEST = 50_000_000  # pixels of a cover: more would fill the memory
@@ -79,22 +78,24 @@ def thumbnail(html: str) -> tuple[str, str]:
     return "", ""
 
 
-def _digest_now(project: Project, profile: str, slug: str, results: dict[str, Any]) -> str | None:
-    """The content hash that a report made now would carry; None if its inputs are out of reach."""
-    where = f"notebooks/{slug}.ipynb"
+def _state(project: Project, profile: str, slug: str, results: dict[str, Any]) -> str:
+    """Would a report made now carry the same content hash?"""
+    if not project.notebook(slug).exists():
+        return "orphan"
     try:
-        if profile != CUSTOM:
-            return content_hash(resolve_run(project, slug, profile))
-        notebook = load_notebook(project.notebook(slug), where)
-        schema = notebook_schema(notebook, where, project.root)
-        if set(schema) != set(results["parameters"]):
-            return ""
-        values = results["parameters"]
-        return content_hash(
-            Run(project, slug, profile, None, None, notebook, schema, values, values)
-        )
-    except (UsageError, OSError):
-        return None
+        if profile == CUSTOM:
+            where, values = f"notebooks/{slug}.ipynb", results["parameters"]
+            notebook = load_notebook(project.notebook(slug), where)
+            schema = notebook_schema(notebook, where, project.root)
+            if schema.keys() != values.keys():
+                return "stale"
+            run = Run(project, slug, profile, None, None, notebook, schema, values, values)
+        else:
+            run = resolve_run(project, slug, profile)
+        now = content_hash(run)
+    except (UsageError, OSError):  # its inputs are out of reach
+        return "unchecked"
+    return "current" if now == results["provenance"]["content_hash"] else "stale"
 
 
 def card(project: Project, profile: str, slug: str) -> Card:
@@ -105,12 +106,12 @@ def card(project: Project, profile: str, slug: str) -> Card:
             return _rendered(project, profile, slug)
         except Exception as error:  # results of another version; the other cards are shown
             problem = f"{slug}.json cannot be read: {type(error).__name__}: {error}"
-    title, question = slug, ""
+    title, question = slug.partition("-")[2].replace("-", " ").capitalize() or slug, ""
     with contextlib.suppress(Exception):  # a notebook in the making still gets its card
-        from lib.builder.markdown import plain, trusted_inline
+        from lib.builder.markdown import plain
 
-        first = title_and_question(load_notebook(project.notebook(slug), slug))
-        title, question = (plain(trusted_inline(text)) for text in first[:2])
+        head = title_and_question(load_notebook(project.notebook(slug), slug))
+        title, question = map(plain, head[:2])
     files = project.json(profile, slug), project.html(profile, slug)
     state = "damaged" if any(map(os.path.lexists, files)) else "missing"
     failed = project.failed(profile, slug).exists()
@@ -120,78 +121,51 @@ def card(project: Project, profile: str, slug: str) -> Card:
 def _rendered(project: Project, profile: str, slug: str) -> Card:
     """The card of a report whose files are as they were made."""
     results, path = read_results(project.json(profile, slug)), project.html(profile, slug)
-    now = _digest_now(project, profile, slug, results)
-    if not project.notebook(slug).exists():
-        state = "orphan"
-    elif now is None:
-        state = "unchecked"
-    else:
-        state = "current" if now == results["provenance"]["content_hash"] else "stale"
     for claim in results["claims"]:
-        markup.verdict_row(claim)  # whatever the index shows of it is there
+        markup.parts().verdict_row(claim)  # whatever the index shows of it is there
+    picture, alt = thumbnail(path.read_text(encoding="utf-8"))
     return Card(
-        slug,
-        results["title"],
-        results["question"],
-        state,
-        project.failed(profile, slug).exists(),
-        results,
-        "",
-        float(results["build"]["seconds"]),
-        path.stat().st_size / 1e6,
-        *thumbnail(path.read_text(encoding="utf-8")),
+        slug=slug,
+        title=results["title"],
+        question=results["question"],
+        state=_state(project, profile, slug, results),
+        failed=project.failed(profile, slug).exists(),
+        results=results,
+        seconds=float(results["build"]["seconds"]),
+        size=path.stat().st_size / 1e6,
+        picture=picture,
+        alt=alt,
     )
 
 
-def _name(slug: str) -> str:
-    """A slug in words: `08-cam-and-grad-cam` without a title yet is CAM and Grad-CAM."""
-    written = {"smoothgrad": "SmoothGrad", "cam": "CAM", "lime": "LIME", "rise": "RISE"}
-    text = " ".join(written.get(word, word) for word in slug.split("-")[1:])
-    text = text.replace("grad CAM", "Grad-CAM").replace("x gradient", "X-Gradient")
-    return text[:1].upper() + text[1:]
-
-
-def ledger_groups(project: Project, cards: dict[str, Card]) -> list[dict[str, Any]]:
+def ledger_groups(project: Project, profile: str, cards: dict[str, Card]) -> list[dict[str, Any]]:
     """The claims of the ledger by report, each with its result or the reason why there is none."""
-    groups: dict[str, dict[str, Any]] = {}
+    reports: dict[str, list[Claim]] = {}
     for claim in load_ledger(project.ledger):
-        found = cards.get(claim.report)
-        result = None
-        if found and found.results:
-            result = next((c for c in found.results["claims"] if c["id"] == claim.id), None)
-        written = project.notebook(claim.report).exists()
-        waiting = "not yet rendered" if written else "no report yet"
-        group = groups.setdefault(
-            claim.report,
+        reports.setdefault(claim.report, []).append(claim)
+    groups = []
+    for slug, claims in reports.items():
+        found = cards.get(slug) or card(project, profile, slug)
+        recorded = found.results["claims"] if found.results else []
+        results = {result["id"]: result for result in recorded}
+        written = "not yet rendered" if project.notebook(slug).exists() else "no report yet"
+        groups.append(
             {
-                "slug": claim.report,
-                "name": found.title if found and found.rendered else _name(claim.report),
                 "card": found,
-                "source": claim.source,
-                "rows": [],
-            },
-        )
-        group["rows"].append(
-            {
-                "claim": claim,
-                "result": result,
-                "estimate": markup.estimate(result) if result else "",
-                "status": "damaged" if found and found.state == "damaged" else waiting,
+                "source": claims[0].source,
+                "without": "damaged" if found.state == "damaged" else written,
+                "rows": [(claim, results.get(claim.id)) for claim in claims],
             }
         )
-    return list(groups.values())
+    return groups
 
 
-def index_page(project: Project, profile: str) -> str:
-    """The index of one profile, from the files that are there."""
-    folder = project.folder(profile)
-    files = [*folder.glob("*.html"), *folder.glob("*.json")]
-    built = {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
-    known = set() if profile == CUSTOM else set(project.slugs())
-    cards = {slug: card(project, profile, slug) for slug in sorted(known | built)}
-    groups = ledger_groups(project, cards)
-    results = [row["result"] for group in groups for row in group["rows"] if row["result"]]
-    verdicts = [result["verdict"] for result in results]
+def index_page(project: Project, profile: str) -> tuple[str, dict[str, Card]]:
+    """The index of one profile, from the files that are there, and the cards on it."""
+    slugs = project.built(profile).union([] if profile == CUSTOM else project.slugs())
+    cards = {slug: card(project, profile, slug) for slug in sorted(slugs)}
+    groups = ledger_groups(project, profile, cards)
+    results = [result for group in groups for _, result in group["rows"]]
     body = page.fill(
         "index_page",
         profile=profile,
@@ -199,23 +173,22 @@ def index_page(project: Project, profile: str) -> str:
         cards=[c for c in cards.values() if c.failed or c.state != "missing"],
         waiting=[c for c in cards.values() if not c.failed and c.state == "missing"],
         groups=groups,
-        claims=sum(len(group["rows"]) for group in groups),
-        tested=len(results),
-        counts={verdict: verdicts.count(verdict) for verdict in markup.SYMBOLS},
-        number_of=page.number_of,
-        symbols=markup.SYMBOLS,
+        claims=len(results),
+        verdicts=[result["verdict"] for result in results if result],
     )
     html = page.shell(body, title="Input attribution: the reports", kind="index")
     html = html.encode(errors="replace").decode()  # a file's name may be no text
     if problems := page_problems(html):
         raise RuntimeError("index.html: " + "; ".join(problems))
-    return html
+    return html, cards
 
 
-def write_index(project: Project, profile: str) -> Path:
-    """Write the index of one profile, unless it is as it would be, and return its path."""
+def write_index(project: Project, profile: str) -> dict[str, Card]:
+    """Write the index of one profile, unless it is as it would be, and return its cards."""
     path = project.folder(profile) / "index.html"
-    if not (path.exists() and path.read_bytes() == index_page(project, profile).encode()):
+    html, cards = index_page(project, profile)
+    if not (path.exists() and path.read_bytes() == html.encode()):
         with locked(project.cache / "locks" / profile / "index.lock"):
-            put_in_place([(index_page(project, profile), path)])
-    return path
+            html, cards = index_page(project, profile)  # of what the one before us has left
+            put_in_place([(html, path)])
+    return cards

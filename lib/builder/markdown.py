@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from html import escape
+from html import escape, unescape
 
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -86,11 +86,9 @@ def untrusted(source: str, contents: Contents) -> str:
     return MarkdownWithMath(renderer=renderer).render(source)
 
 
-def plain(html: str) -> str:
-    """The text of an HTML fragment, for titles."""
-    from html import unescape
-
-    return " ".join(unescape(re.sub(r"<[^>]+>", "", html)).split())
+def plain(source: str) -> str:
+    """The text of a notebook's own Markdown, for titles."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", trusted_inline(source))).split())
 
 
 def code_block(source: str, language: str = "ipython3") -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.builder.parameters import Parameter, ParameterError, check_values, notebook_schema, shorten
-from lib.builder.workspace import CUSTOM, Project, ReportFailed
+from lib.builder.parameters import Parameter, check_values, notebook_schema, shorten
+from lib.builder.workspace import CUSTOM, Project, ReportFailed, UsageError
 from lib.builder.yamlfile import LARGEST, Plain, read_yaml
 
 _HEAD = re.compile(
@@ -29,7 +29,7 @@ class Run:
     slug: str
     profile: str  # the profile whose file gives the starting values
     params: str | None  # PARAMS as given
-    set: str | None  # SET as given
+    settings: str | None  # SET as given
     notebook: dict[str, Any]
     schema: dict[str, Parameter]
     parameters: dict[str, Any]  # every parameter's value
@@ -39,7 +39,7 @@ class Run:
     @property
     def target(self) -> str:
         """Its folder in reports/: an experiment never overwrites a profile's report."""
-        return CUSTOM if self.params or self.set else self.profile
+        return CUSTOM if self.params or self.settings else self.profile
 
     @functools.cached_property
     def head(self) -> tuple[str, str, str]:
@@ -59,7 +59,7 @@ class Run:
     def command(self) -> str:
         """The make command that makes this report again."""
         profile = "" if self.profile == "default" else self.profile
-        given = {"PROFILE": profile, "PARAMS": self.params, "SET": self.set}
+        given = {"PROFILE": profile, "PARAMS": self.params, "SET": self.settings}
         words = [f"{name}={shlex.quote(text)}" for name, text in self.variables.items()]
         words += ["make", self.slug]  # it reads a lone dollar as its own, the shell the quotes
         words += [f"{k}={shlex.quote(v.replace('$', '$$'))}" for k, v in given.items() if v]
@@ -70,15 +70,15 @@ def _read_file(path: str | Path, where: str) -> dict[str, Any]:
     """The names of a YAML file, each with its text or list of texts."""
     path = os.path.expanduser(path)
     if not os.path.isfile(path):  # a device or a pipe may never end
-        raise ParameterError(f"{where}: no such file")
+        raise UsageError(f"{where}: no such file")
     try:
         with open(path, "rb") as file:
             values = read_yaml(file.read(4 * LARGEST).decode("utf-8-sig"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", error)
-        raise ParameterError(f"{where}: cannot be read as YAML: {reason}") from None
+        raise UsageError(f"{where}: cannot be read as YAML: {reason}") from None
     if not isinstance(values, dict) and values not in (None, ""):
-        raise ParameterError(f"{where}: expected `name: value` lines, got {shorten(values)}")
+        raise UsageError(f"{where}: expected `name: value` lines, got {shorten(values)}")
     return values or {}
 
 
@@ -93,7 +93,7 @@ def _substitute(value: Any, where: str, variables: dict[str, str]) -> Any:
         if not os.environ.get(name):
             state = "empty" if name in os.environ else "not set"
             hint = f"the environment variable {name} is {state}; run: export {name}=..."
-            raise ParameterError(f"{where}: {hint}")
+            raise UsageError(f"{where}: {hint}")
         variables[name] = os.environ[name]
     return Plain(_VARIABLE.sub(lambda match: variables[match[1]], value))
 
@@ -102,19 +102,19 @@ def parse_set(text: str) -> dict[str, Plain]:
     """Parse `steps=50 noise=0.2 title='two words' fills=[black,mean]` into texts.
 
     Raises:
-        ParameterError: a word without `=`, a repeated name, an open quote.
+        UsageError: a word without `=`, a repeated name, an open quote.
     """
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ParameterError(f"SET: {shorten(text)}: {error}") from None
+        raise UsageError(f"SET: {shorten(text)}: {error}") from None
     values: dict[str, Plain] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise ParameterError(f"SET: {shorten(word)} is not name=value")
+            raise UsageError(f"SET: {shorten(word)} is not name=value")
         if name in values:
-            raise ParameterError(f"SET: {shorten(name)} is given twice")
+            raise UsageError(f"SET: {shorten(name)} is given twice")
         values[name] = Plain(value)
     return values
 
@@ -126,7 +126,7 @@ def load_notebook(path: Path, where: str) -> dict[str, Any]:
             raise KeyError("source")
         return notebook
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise ParameterError(f"{where}: not a readable notebook") from None
+        raise UsageError(f"{where}: not a readable notebook") from None
 
 
 def title_and_question(notebook: Any) -> tuple[str, str, str]:
@@ -145,14 +145,18 @@ def title_and_question(notebook: Any) -> tuple[str, str, str]:
 
 
 def resolve_run(
-    project: Project, name: str, profile: str, params: str | None = None, set: str | None = None
+    project: Project,
+    name: str,
+    profile: str,
+    params: str | None = None,
+    settings: str | None = None,
 ) -> Run:
     """Find the notebook, read its schema and check every value that is used.
 
     Raises:
         UsageError: one line that names the file (or SET) and the parameter. Nothing was started.
     """
-    slug, params, set = project.resolve(name), params or "", set or ""
+    slug = project.resolve(name)
     project.check_profile(profile)
     where = f"notebooks/{slug}.ipynb"
     notebook = load_notebook(project.notebook(slug), where)
@@ -164,9 +168,9 @@ def resolve_run(
     else:  # the notebook's own values, but not because of a misspelled name
         known = {f"{slug}.yaml" for slug in project.slugs()}
         for stray in sorted({path.name for path in file.parent.glob("[!.]*")} - known):
-            raise ParameterError(f"params/default/{stray}: there is no such notebook")
+            raise UsageError(f"params/default/{stray}: there is no such notebook")
     variables: dict[str, str] = {}
-    given = check_values(schema, parse_set(set), "SET", project.root)
+    given = check_values(schema, parse_set(settings or ""), "SET", project.root)
     for path, where in files:  # what a later source gives needs nothing from an earlier one
         values = {
             name: _substitute(value, f"{where}: {name}", variables)
@@ -175,4 +179,4 @@ def resolve_run(
         }
         given |= check_values(schema, values, where, project.root)
     values = {name: given.get(name, p.default) for name, p in schema.items()}
-    return Run(project, slug, profile, params, set, notebook, schema, values, given, variables)
+    return Run(project, slug, profile, params, settings, notebook, schema, values, given, variables)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import io
 import os
 import re
@@ -30,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from lib.builder.workspace import UsageError
+from lib.builder.workspace import UsageError, nearest
 from lib.builder.yamlfile import Plain, read_yaml
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|inf))"
@@ -45,10 +44,6 @@ _WORDS = {
     type(None): ("null", "null|~|", lambda text: None),
     str: ("text", r"(?s)(?!(null|~|)\Z).*", str),
 }
-
-
-class ParameterError(UsageError):
-    """A parameter that cannot be used: one line naming the file (or SET) and the parameter."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ class Parameter:
         """Return what the value, or the text given for it, means as this parameter's type.
 
         Raises:
-            ParameterError: wrong type, out of range, or a path that does not exist.
+            UsageError: wrong type, out of range, or a path that does not exist.
         """
         try:
             result = _read(self.type, value)
@@ -89,7 +84,7 @@ class Parameter:
                 if isinstance(item, str) and items.count(item) > 1:
                     raise ValueError(f"{shorten(item)} is given twice")
         except (ValueError, OverflowError) as error:
-            raise ParameterError(f"{where}: {self.name}: {error}") from None
+            raise UsageError(f"{where}: {self.name}: {error}") from None
         return result
 
     def _check_item(self, item: Any, root: Path) -> None:
@@ -191,12 +186,12 @@ def read_schema(source: str, where: str, root: Path) -> dict[str, Parameter]:
     """Parse a parameters cell into {name: Parameter}.
 
     Raises:
-        ParameterError: a line is not `name: type = literal`, or a default breaks its own type.
+        UsageError: a line is not `name: type = literal`, or a default breaks its own type.
     """
     try:
         tree = ast.parse(source, "parameters cell")
     except (SyntaxError, ValueError) as error:
-        raise ParameterError(f"{where}: {error}") from None
+        raise UsageError(f"{where}: {error}") from None
     comments = {
         token.start[0]: token.string.lstrip("# ").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -215,9 +210,9 @@ def read_schema(source: str, where: str, root: Path) -> dict[str, Parameter]:
             default = ast.literal_eval(node.value)
         except (AttributeError, TypeError, ValueError):
             shown = f"{shorten(ast.unparse(node))} is not `name: type = value`"
-            raise ParameterError(f"{where}: {shown} of a known type and a plain value") from None
+            raise UsageError(f"{where}: {shown} of a known type and a plain value") from None
         if name in schema:
-            raise ParameterError(f"{where}: {name}: declared twice")
+            raise UsageError(f"{where}: {name}: declared twice")
         default = Parameter(name, kind, default, text).check(default, where, root)
         schema[name] = Parameter(name, kind, default, text)
     return schema
@@ -227,11 +222,11 @@ def notebook_schema(notebook: Any, where: str, root: Path) -> dict[str, Paramete
     """Return the schema of a notebook's one cell tagged `parameters`.
 
     Raises:
-        ParameterError: there is no such cell, or there are several.
+        UsageError: there is no such cell, or there are several.
     """
     cells = [c for c in notebook["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
     if len(cells) != 1:
-        raise ParameterError(f"{where}: {len(cells)} cells are tagged 'parameters'; one must be")
+        raise UsageError(f"{where}: {len(cells)} cells are tagged 'parameters'; one must be")
     return read_schema("".join(cells[0]["source"]), where, root)
 
 
@@ -241,12 +236,11 @@ def check_values(
     """Return the values, or what their texts mean, each checked against its parameter.
 
     Raises:
-        ParameterError: an unknown name (with the nearest known one), or a bad value.
+        UsageError: an unknown name (with the nearest known one), or a bad value.
     """
     for name in values:
         if name not in schema:
-            near = difflib.get_close_matches(str(name)[:80], schema, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(schema)}"
             shown = name if re.fullmatch(r"\w{1,80}", str(name)) else shorten(name)
-            raise ParameterError(f"{where}: {shown}: no such parameter; {hint}")
+            hint = nearest(str(name)[:80], schema)
+            raise UsageError(f"{where}: {shown}: no such parameter; {hint}")
     return {name: schema[name].check(value, where, root) for name, value in values.items()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
@@ -109,13 +111,10 @@ def versions(root: Path) -> dict[str, str]:
     """Python and each pinned package that is installed."""
     found = {"python": platform.python_version()}
     pins = root / "requirements.txt"
-    for line in pins.read_text(encoding="utf-8").splitlines() if pins.exists() else []:
-        name = line.split("#")[0].split("==")[0].split("[")[0].strip()
-        if name and not name.startswith("-"):
-            try:
-                found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
+    text = pins.read_text(encoding="utf-8") if pins.exists() else ""
+    for name in re.findall(r"^\w[\w.-]*", text, re.MULTILINE):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return found
 
 

@@ -8,7 +8,7 @@ shown as its plain text. What a cell wrote to stderr is a build warning and not 
 
 from __future__ import annotations
 
-import datetime
+import base64
 import re
 from html import escape
 from typing import Any
@@ -18,14 +18,14 @@ from traitlets.config import Config
 
 from lib.builder import markdown, page
 from lib.builder.check import page_problems
+from lib.builder.execute import INJECTED
 from lib.builder.mathml import mathml
 from lib.builder.overrides import Run
-from lib.builder.workspace import ReportFailed
+from lib.builder.workspace import ANSI, ReportFailed
 from lib.core.markup import MARK
 
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
 _ADDRESS = re.compile(r"at 0x[0-9a-fA-F]{6,}")
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class _Body:
@@ -45,7 +45,8 @@ class _Body:
     def text(self, text: str) -> str:
         if _ADDRESS.search(text):
             self.warnings.append("an output shows a memory address: it differs from run to run")
-        return escape(_ANSI.sub("", text))
+        text = escape(ANSI.sub("", text))
+        return f'<div class="codebox output" tabindex="0"><pre>{text}</pre></div>' if text else ""
 
     def output(self, output: Any) -> str:
         data, metadata = output.data, output.get("metadata", {})
@@ -62,8 +63,7 @@ class _Body:
             self.warnings.append(
                 "HTML that no Report helper built is shown as text: use report.table"
             )
-        text = self.text(data.get("text/plain", ""))
-        return f'<div class="codebox output" tabindex="0"><pre>{text}</pre></div>' if text else ""
+        return self.text(data.get("text/plain", ""))
 
     def figure(self, mime: str, content: str, facts: dict[str, Any]) -> str:
         alt, caption = (str(facts.get(name) or "").strip() for name in ("alt", "caption"))
@@ -75,18 +75,19 @@ class _Body:
                     "plotting.show(fig, alt=..., caption=...) gives both"
                 )
         if mime == "image/svg+xml":
-            import base64
-
             content = base64.b64encode("".join(content).encode()).decode()
-        cover = " data-cover" if facts.get("cover") and not self.cover else ""
-        self.cover = self.cover or bool(cover)
-        kind = ' class="photo"' if facts.get("photo") or mime == "image/jpeg" else ""
-        size = "".join(f' {k}="{int(facts[k])}"' for k in ("width", "height") if facts.get(k))
-        encoded = "".join(content.split())
-        return (
-            f'<figure id="figure-{self.figures}"><img{kind}{size}{cover} alt="{escape(alt)}" '
-            f'src="data:{mime};base64,{encoded}"><figcaption><span class="nr">Figure '
-            f"{self.figures}.</span>{self.inline(caption)}</figcaption></figure>"
+        cover = bool(facts.get("cover")) and not self.cover
+        self.cover = self.cover or cover
+        return page.fill(
+            "figure",
+            number=self.figures,
+            photo=facts.get("photo") or mime == "image/jpeg",
+            size={k: int(facts[k]) for k in ("width", "height") if facts.get(k)},
+            cover=cover,
+            alt=alt,
+            mime=mime,
+            content="".join(content.split()),
+            caption=self.inline(caption),
         )
 
     def inline(self, text: str) -> str:
@@ -102,16 +103,6 @@ class _Body:
         return html
 
 
-def _lines(source: str) -> str:
-    count = len(source.strip().splitlines())
-    return f"{count} line{'s' if count != 1 else ''}"
-
-
-def _drop_empty(notebook: Any) -> None:
-    """Remove code cells without source: they would show an empty box."""
-    notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or c.source.strip()]
-
-
 def render_body(notebook: Any, path: str) -> tuple[str, _Body]:
     """Render the cells: (HTML, what was collected on the way).
 
@@ -121,7 +112,7 @@ def render_body(notebook: Any, path: str) -> tuple[str, _Body]:
     body = _Body(path)
     remove = {
         "enabled": True,
-        "remove_cell_tags": ["remove-cell", "injected-parameters"],
+        "remove_cell_tags": ["remove-cell", INJECTED],
         "remove_input_tags": ["remove-input"],
         "remove_all_outputs_tags": ["remove-output"],
     }
@@ -133,67 +124,48 @@ def render_body(notebook: Any, path: str) -> tuple[str, _Body]:
             "report_markdown": body.markdown_cell,
             "report_output": body.output,
             "report_text": body.text,
-            "report_lines": _lines,
         },
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         preprocessors=[],
     )
-    _drop_empty(notebook)
+    # a code cell without source would show an empty box
+    notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or c.source.strip()]
     resources = {"metadata": {"name": "report", "path": path}}
     html, _ = exporter.from_notebook_node(notebook, resources=resources)
     return html, body
 
 
-def render(
-    run: Run,
-    notebook: Any,
-    results: dict[str, Any],
-    provenance: dict[str, Any],
-    *,
-    seconds: float,
-    when: datetime.datetime,
-) -> tuple[str, list[str]]:
+def render(run: Run, notebook: Any, results: dict[str, Any]) -> tuple[str, list[str]]:
     """Return (the page, warnings).
 
     Raises:
         ReportFailed: the page would not be complete or not stand alone; the reason says why.
     """
-    title, question, rest = run.head
+    _, question, rest = run.head
     first = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
     first.source = rest
-    path = str(run.project.notebooks)
-    html, body = render_body(notebook, path)
-    claims = results["claims"]
-    for claim in claims:
+    html, body = render_body(notebook, str(run.project.notebooks))
+    for claim in results["claims"]:
         if f'id="claim-{claim["id"]}"' not in html:
             raise ReportFailed(f"{claim['id']} is not in the verdict table: call report.verdicts()")
-    question_html = markdown.trusted_inline(question)
-    title_text = markdown.plain(markdown.trusted_inline(title))
     whole = page.fill(
         "report",
-        title=title_text,
-        question=question_html,
-        number=page.number_of(run.slug),
-        target=run.target,
-        changed=run.changed,
-        claims=claims,
-        parameters=page.parameter_rows(run),
+        run=run,
+        results=results,
+        question=markdown.trusted_inline(question),
         contents=[entry for entry in body.contents.entries if entry[0] <= 3],
         body=html,
-        command=run.command,
-        provenance=page.provenance_rows(provenance),
-        built=page.built_line(seconds, when),
+        provenance=page.provenance_rows(results["provenance"]),
     )
     whole = page.shell(
         whole,
-        title=title_text,
+        title=results["title"],
         kind="report",
-        build=provenance["content_hash"],
-        description=markdown.plain(question_html),
+        build=results["provenance"]["content_hash"],
+        description=results["question"],
     )
-    problems = page_problems(whole)
-    if problems:
+    if problems := page_problems(whole):
         raise ReportFailed("the page is not fit to be shown: " + "; ".join(problems))
     if not body.cover:
         body.warnings.append("no figure is the cover: the card on the index has no picture")

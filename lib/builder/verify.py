@@ -61,16 +61,16 @@ def _end_with_the_parent() -> None:
 def _part(run: Run, old: dict[str, Any] | None, timeout: float, folder: Path) -> int:
     """Make one report again; leave in the folder what it found, or why it found nothing."""
     from lib.builder.execute import execute
-    from lib.builder.markdown import plain, trusted_inline
+    from lib.builder.markdown import plain
 
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         with build_folder(run.project, run.slug) as aside:
             options = {"threads": _threads(old), "timeout": timeout, "cache": folder / "cache"}
             recorded = execute(run, aside, **options).results
-        head = [plain(trusted_inline(text)) for text in run.head[:2]]
+        head = [plain(text) for text in run.head[:2]]
         facts = recorded.get("provenance", {}) | {"content_hash": content_hash(run)}
-        found = {"results": assemble(run, *head, recorded, facts)}
+        found = {"results": assemble(run, head, recorded, facts)}
     except ReportFailed as failure:
         where = f" (cell {failure.cell})" if failure.cell else ""
         found = {"failed": f"the report fails now{where}: {failure.reason.splitlines()[0]}"}
@@ -157,8 +157,13 @@ def verify(
 ) -> int:
     """Compare the reports named (without names: all of the profile) with what they give now.
 
-    ``every`` prints the numbers that agree too. ``part_of`` is the folder of the verification that
-    this process makes one report for. Returns 0 only if every report was compared and agrees.
+    Args:
+        timeout: seconds that a cell may run.
+        every: print the numbers that agree too.
+        part_of: folder of the verification that this process makes one report for.
+
+    Returns:
+        0 only if every report was compared and agrees.
 
     Raises:
         UsageError: a name or a parameter that cannot be used, or nothing to compare with.
@@ -189,13 +194,8 @@ def verify(
 
 def _all(project: Project, profile: str) -> list[str]:
     """The reports that a profile has or should have, by their notebook, parameters or files."""
-    files = [
-        *project.folder(profile).glob("*.html"),
-        *project.folder(profile).glob("*.json"),
-        *project.params(profile, "any").parent.glob("*.yaml"),
-    ]
-    found = {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
-    return sorted(found.union(project.slugs()))
+    files = project.params(profile, "any").parent.glob("*.yaml")
+    return sorted(project.built(profile).union(project.slugs(), (file.stem for file in files)))
 
 
 def _side_by_side(

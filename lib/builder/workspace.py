@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lib.core.ledger import LEDGER
 
 CODE = Path(__file__).resolve().parents[2]  # the folder that makes `import lib` work
 CUSTOM = "custom"  # where a report goes that PARAMS or SET changed: never over a profile's own
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colors of a terminal
 
 
 class UsageError(Exception):
@@ -23,7 +25,13 @@ class ReportFailed(Exception):
     def __init__(self, reason: str, *, cell: int = 0, source: str = "", traceback: str = ""):
         super().__init__(reason)
         self.reason, self.cell, self.source = reason, cell, source
-        self.traceback = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", traceback)
+        self.traceback = ANSI.sub("", traceback)
+
+
+def nearest(name: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
+    """What to say of a name that is not known; those in `also` are only for guessing."""
+    near = difflib.get_close_matches(name, [*known, *also], 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,11 @@ class Project:
         """Names of all notebooks, in order; a leading dot or underscore hides a file."""
         return sorted(p.stem for p in self.notebooks.glob("[0-9a-z]*.ipynb"))
 
+    def built(self, profile: str) -> set[str]:
+        """Names of all that has a page or results in reports/<profile>/."""
+        files = [*self.folder(profile).glob("*.html"), *self.folder(profile).glob("*.json")]
+        return {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
+
     def profiles(self) -> list[str]:
         return sorted(
             {"default"} | {p.name for p in (self.root / "params").glob("*") if p.is_dir()}
@@ -81,20 +94,11 @@ class Project:
         hits = [s for s in slugs if name in (s, s.partition("-")[2], s.partition("-")[0])]
         if len(hits) == 1:
             return hits[0]
-        near = difflib.get_close_matches(name, slugs + [s.partition("-")[2] for s in slugs], 1)
-        hint = (
-            f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(slugs) or 'none'}"
-        )
-        raise UsageError(f"notebooks: no notebook {name!r}{hint}")
+        hint = nearest(name, slugs, [s.partition("-")[2] for s in slugs])
+        raise UsageError(f"notebooks: no notebook {name!r}; {hint}")
 
-    def check_profile(self, profile: str) -> str:
-        """The profile's name if it has a folder in params/.
-
-        Raises:
-            UsageError: it has none.
-        """
-        if profile in self.profiles():
-            return profile
-        near = difflib.get_close_matches(profile, self.profiles(), 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self.profiles())}"
-        raise UsageError(f"PROFILE={profile}: there is no folder params/{profile}; {hint}")
+    def check_profile(self, profile: str) -> None:
+        """Raise UsageError unless the profile has a folder in params/."""
+        if profile not in self.profiles():
+            hint = nearest(profile, self.profiles())
+            raise UsageError(f"PROFILE={profile}: there is no folder params/{profile}; {hint}")

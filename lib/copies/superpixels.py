@@ -65,7 +65,7 @@ def superpixels(
     return [_numbered(np.asarray(s), images.shape[2:], i) for i, s in enumerate(segments)]
 
 
-def _numbered(labels: np.ndarray, shape: tuple[int, int], row: int) -> Int[Tensor, "h w"]:
+def _numbered(labels: np.ndarray, shape: torch.Size, row: int) -> Int[Tensor, "h w"]:
     if labels.shape != tuple(shape) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"image {row}: superpixels must be whole numbers of shape {tuple(shape)}, "

@@ -8,6 +8,7 @@ drawn on the CPU and moved, so that every device sees the same ones.
 import hashlib
 from collections.abc import Sequence
 from operator import index
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -22,13 +23,15 @@ def image_keys(images: Float[Tensor, "n c h w"]) -> list[int]:
     return [_integer(shape + image.numpy().tobytes()) for image in rounded]
 
 
-def generator(seed: int, *key: int) -> torch.Generator:
+def generator(seed: SupportsIndex, *key: SupportsIndex) -> torch.Generator:
     """A CPU generator for one (seed, key...); different keys give independent streams."""
     stream = repr((index(seed), tuple(index(part) for part in key)))
     return torch.Generator().manual_seed(_integer(stream.encode()))
 
 
-def normal(seed: int, keys: Sequence[tuple[int, ...]], shape: Sequence[int]) -> Tensor:
+def normal(
+    seed: SupportsIndex, keys: Sequence[tuple[SupportsIndex, ...]], shape: Sequence[int]
+) -> Tensor:
     """Standard normal noise ``(len(keys), *shape)`` in float32, one independent block per key."""
     noise = torch.empty(len(keys), *shape)
     for block, key in zip(noise, keys, strict=True):
@@ -36,7 +39,9 @@ def normal(seed: int, keys: Sequence[tuple[int, ...]], shape: Sequence[int]) -> 
     return noise
 
 
-def uniform(seed: int, keys: Sequence[tuple[int, ...]], shape: Sequence[int]) -> Tensor:
+def uniform(
+    seed: SupportsIndex, keys: Sequence[tuple[SupportsIndex, ...]], shape: Sequence[int]
+) -> Tensor:
     """Uniform numbers in [0, 1), ``(len(keys), *shape)`` in float32, one block per key."""
     noise = torch.empty(len(keys), *shape)
     for block, key in zip(noise, keys, strict=True):
@@ -44,7 +49,7 @@ def uniform(seed: int, keys: Sequence[tuple[int, ...]], shape: Sequence[int]) ->
     return noise
 
 
-def permutation(seed: int, key: tuple[int, ...], n: int) -> Tensor:
+def permutation(seed: SupportsIndex, key: tuple[SupportsIndex, ...], n: int) -> Tensor:
     """A random order of ``range(n)`` for one key."""
     return torch.randperm(n, generator=generator(seed, *key))
 

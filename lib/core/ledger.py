@@ -42,17 +42,17 @@ def load_claims(path: Path | str = CLAIMS) -> dict[str, Entry]:
     Raises:
         ValueError: not YAML, an id given twice, a field unknown or missing; one line.
     """
-    path, id = Path(path), "not a ledger"
+    path, name = Path(path), "not a ledger"
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         claims = {}
-        for id, fields in content["claims"].items():
-            document = content["documents"][id.split("-")[0]]
-            claims[id] = Entry(id=id, document=document, **fields)
+        for name, fields in content["claims"].items():
+            document = content["documents"][name.split("-")[0]]
+            claims[name] = Entry(id=name, document=document, **fields)
     except YAMLError as error:
         raise ValueError(f"{path.name}: {' '.join(str(error).split())}") from None
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name}: {id}: {error}") from None
+        raise ValueError(f"{path.name}: {name}: {error}") from None
     return claims
 
 

@@ -67,9 +67,9 @@ def read(folder: str, key: str | None) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        return _refuse(path, f"cannot be read ({error.strerror})")
+        return refuse(path, f"cannot be read ({error.strerror})")
     if content[:32] != _seal(folder, key, content[32:]):
-        return _refuse(path, "is damaged")
+        return refuse(path, "is damaged")
     return content[32:]
 
 
@@ -78,14 +78,21 @@ def write(folder: str, key: str | None, content: bytes) -> None:
     if key is None:
         return
     path = _root() / folder / key
-    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "xb") as file:
+        with aside(path) as partial, open(partial, "xb") as file:
             file.write(_seal(folder, key, content) + content)
-        os.replace(partial, path)
     except OSError as error:
         _say_once(f"results cannot be kept in {path.parent} ({error.strerror})")
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Where to write what takes the place of ``path`` once it is whole. Raises ``OSError``."""
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -96,13 +103,13 @@ def read_tensors(
 ) -> dict[str, Tensor] | None:
     """What :func:`write_tensors` kept, if it has the names, shapes and types of ``like``."""
     content = read(folder, key)
-    if content is None:
+    if key is None or content is None:
         return None
     with suppress(Exception):  # whatever is no archive of tensors makes PyTorch raise anything
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if _form(found) == _form(like):
             return found
-    return _refuse(_root() / folder / key, "holds something else")
+    return refuse(_root() / folder / key, "holds something else")
 
 
 def write_tensors(folder: str, key: str | None, tensors: Mapping[str, Tensor]) -> None:
@@ -144,7 +151,8 @@ def _seal(folder: str, key: str, content: bytes) -> bytes:
     return hashlib.sha256(f"{folder}/{key}\n".encode() + content).digest()
 
 
-def _refuse(path: Path, reason: str) -> None:
+def refuse(path: Path, reason: str) -> None:
+    """Remove a file that cannot be believed, and say so."""
     _log.warning("%s %s: computed anew", path, reason)
     with suppress(OSError):
         path.unlink()
@@ -169,7 +177,7 @@ def _digest(part) -> bytes:
         kind, content = "list", b"".join(map(_digest, part))
     elif isinstance(part, Tensor):
         kind = f"{part.dtype} {tuple(part.shape)}"
-        content = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        content = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
     elif isinstance(part, nn.Module):
         kind, content = "network", _digest(_network(part))
     elif isinstance(part, type | FunctionType | BuiltinFunctionType):
@@ -210,4 +218,4 @@ def _source(part) -> bytes:
         return b""
     if "<" in part.__qualname__:  # made by a function: it may hold values that its file does not
         raise TypeError(f"{part.__qualname__} is not all in its file")
-    return Path(inspect.getfile(part)).read_bytes()
+    return Path(inspect.getfile(inspect.unwrap(part))).read_bytes()

@@ -13,6 +13,7 @@ Another CPU sums in another order, and training amplifies that: its numbers agre
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 VARIES = ("exact", "frozen", "count", "identity", "trained")
@@ -56,14 +57,14 @@ def near(old: float, new: float, rule: dict[str, Any]) -> bool:
     raise ValueError(f"{rule['varies']!r} numbers are not compared by their distance")
 
 
-def holds(interval: tuple[float, float], value: float) -> bool:
+def holds(interval: Sequence[float], value: float) -> bool:
     """Does a value lie in its own interval? A mean of equal values may round beside it."""
     slack = 1e-9 * abs(value)
     return interval[0] - slack <= value <= interval[1] + slack
 
 
 def overlap(
-    old: float, old_interval: tuple[float, float], new: float, new_interval: tuple[float, float]
+    old: float, old_interval: Sequence[float], new: float, new_interval: Sequence[float]
 ) -> bool:
     """Do two estimates agree through their intervals?
 
@@ -78,7 +79,7 @@ def overlap(
     return inside or near(old, new, {"varies": "frozen"})
 
 
-def on_the_edge(interval: tuple[float, float], threshold: float) -> bool:
+def on_the_edge(interval: Sequence[float], threshold: float) -> bool:
     """Does an end of the interval lie within a tenth of its width of the rule's threshold?"""
     reach = EDGE * (interval[1] - interval[0])
     return any(abs(end - threshold) <= reach for end in interval)

@@ -68,7 +68,7 @@ class Crop:
         x, y = x * sx - ox, y * sy - oy
         return (x, y) if 0 <= x < self.size and 0 <= y < self.size else None
 
-    def box(self, box: tuple, width: int, height: int) -> tuple | None:
+    def box(self, box: Sequence[float], width: int, height: int) -> tuple | None:
         """A box x0, y0, x1, y1 in crop coordinates, clipped.
 
         None where next to nothing is left of it: under a quarter of it, and under a twentieth of

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lib.data import imagenet
+from lib.data.annotations import annotate
 from lib.data.files import Crop, ImageError, UnreadableImage, decode, file_sha256
 from lib.data.listing import Photo, Skipped, embedded_photos, list_folder
 
@@ -151,10 +152,12 @@ def load_images(
     source: str | Path = "embedded",
     *,
     size: int = 224,
-    resize: int = 256,
+    resize: int | None = None,
     limit: int | None = None,
     seed: int = 0,
     labels: str | Path | None = None,
+    boxes: str | Path | None = None,
+    points: str | Path | None = None,
     categories: Sequence[str] | None = None,
     unreadable: str = "refuse",
     workers: int | None = None,
@@ -163,15 +166,25 @@ def load_images(
 
     Args:
         source: "embedded", or a folder: class sub-folders named by wnid, class index or class
-            name (ImageNet's validation set is one), or images with a csv of labels. Hidden files
-            and files without an image's extension (README, Thumbs.db) are ignored.
+            name (ImageNet's validation set is one), images whose names begin with a wnid, as in
+            n01440764_tench.JPEG, or images with a csv of labels. Hidden files and files without an
+            image's extension (README, Thumbs.db) are ignored.
         size, resize: the shortest side is resized to ``resize`` (antialiased bicubic, on 8 bits),
-            then ``size`` x ``size`` pixels are cut from the center.
+            then ``size`` x ``size`` pixels are cut from the center. By default ``resize`` is
+            256 / 224 of ``size``, the customary ratio.
         limit: at most so many photos, drawn by ``seed`` and the file's name: the same ones every
             time, those of a smaller limit among those of a larger. The order stays that of the
             folders and files.
         labels: for a folder without sub-folders, a csv with the columns file,label (a label is an
-            index, wnid or name); by default labels.csv in the folder.
+            index, wnid or name); by default labels.csv in the folder, if there is one.
+        boxes: where the objects are. A csv with the columns file,x0,y0,x1,y1 (one row per object),
+            in continuous pixels of the original photos, the whole of one being 0,0,width,height;
+            or ImageNet's own annotation: LOC_val_solution.csv, or a folder of XML files (Pascal
+            VOC), each named like its photo and in it or in a folder of the wnid. Of ImageNet's,
+            the objects of the photo's class are taken. Photos may be without; `Images.boxes` is
+            NaN there and where too little of the box is left in the crop.
+        points: animals' eyes and feet, a csv with the columns file,part,x,y, a part being eye or
+            foot. A file is named as in `Images.names`, or by its last part.
         categories: the classifier's class names, by default ImageNet's. A wnid is known only to
             ImageNet's.
         unreadable: "refuse" raises when a file that cannot be read is decoded, and at once for an
@@ -185,6 +198,7 @@ def load_images(
         ImageError: one line that names the file, folder or parameter.
     """
     _whole("size", size, 1)
+    resize = round(size * 256 / 224) if resize is None else resize
     _whole("resize", resize, size)
     _whole("seed", seed, None)
     if limit is not None:
@@ -195,19 +209,24 @@ def load_images(
         raise ImageError(f"unreadable: expected 'refuse' or 'skip', got {unreadable!r}")
     names = imagenet.categories() if categories is None else list(categories)
     crop, skip, workers = Crop(size, resize), unreadable == "skip", workers or _cores()
+    lookup = imagenet.class_lookup(names)
+    labels, boxes, points = (
+        None if path is None else Path(os.path.expanduser(path)) for path in (labels, boxes, points)
+    )
     if str(source) == "embedded":
         if labels is not None:
             raise ImageError("labels: the embedded photos have theirs")
         if not imagenet.is_imagenet(names):
             raise ImageError("the embedded photos have ImageNet's classes, the classifier others")
-        photos, skipped = embedded_photos(crop), []
+        photos, skipped = embedded_photos(), []
+        boxes = boxes or imagenet.TABLES / "photo_boxes.csv"
+        points = points or imagenet.TABLES / "photo_points.csv"
     else:
-        table = None if labels is None else Path(os.path.expanduser(labels))
-        lookup = imagenet.class_lookup(names)
         folder = os.path.expanduser(source)
-        if not os.path.exists(folder):
+        if not os.path.exists(folder):  # unlike Path, of any text
             raise ImageError(f"no such folder: {str(folder)!r}")
-        photos, skipped = list_folder(Path(folder), table, lookup, skip)
+        photos, skipped = list_folder(Path(folder), labels, lookup, skip)
+    listed = [photo.name for photo in photos] + [name for name, _ in skipped]
     photos = _draw(photos, limit, seed)
     if skip:
         with ThreadPoolExecutor(workers) as pool:
@@ -217,6 +236,7 @@ def load_images(
         photos = [photo for photo, reason in pairs if not reason]
         if not photos:
             raise ImageError(f"nothing left of {str(source)!r}: {skipped[0][0]!r}: {skipped[0][1]}")
+    photos = annotate(photos, listed, crop, lookup, boxes=boxes, points=points)
     return Images(tuple(photos), names, crop, skipped, workers)
 
 

@@ -2,18 +2,21 @@
 
 import csv
 import importlib.util
+import io
 import os
+import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.files import SUFFIXES, Crop, ImageError, dimensions, file_sha256
+from lib.data.files import SUFFIXES, ImageError, file_sha256, open_file
 from lib.data.imagenet import TABLES, UnknownClass
 
 Lookup = Callable[[str], int]
 Skipped = list[tuple[str, str]]
+WNID = re.compile(r"n[0-9]{8}(?![0-9A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -30,37 +33,22 @@ class Photo:
     foot: tuple[tuple[float, float], ...] = ()
 
 
-def embedded_photos(crop: Crop) -> list[Photo]:
-    """The 20 photographs of the package ``foolbox``, with this project's annotation.
+def embedded_photos() -> list[Photo]:
+    """The 20 photographs of the package ``foolbox``, with descriptions, without annotation.
 
-    The class index ends the file's name. A box goes tightly around what is visible of one object
-    of the class (a part cut off or hidden is not guessed at), one box per object. An eye is the
-    middle of an eye that can be made out, closed or open; a foot is the middle of a paw, of a
-    bird's foot, of an insect's tarsus. The csv files hold pixels of the original photo.
+    The class index ends the file's name.
     """
     package = importlib.util.find_spec("foolbox")
     if package is None:
         raise ImageError("the embedded photos come with the package foolbox; it is not installed")
     folder = Path(next(iter(package.submodule_search_locations))) / "data"
-    boxes, points = defaultdict(list), defaultdict(list)
-    for row in _rows("photo_boxes.csv"):
-        boxes[row["file"]].append(tuple(float(row[edge]) for edge in ("x0", "y0", "x1", "y1")))
-    for row in _rows("photo_points.csv"):
-        points[row["file"], row["part"]].append((float(row["x"]), float(row["y"])))
     photos = []
-    for row in _rows("photos.csv"):
+    for _, row in read_table(TABLES / "photos.csv", ("file",)):
         name, path = row["file"], folder / row["file"]
         if not path.is_file() or file_sha256(path) != row["sha256"]:
             raise ImageError(f"the installed foolbox has not our {name}; the project needs its pin")
-        sides = dimensions(path)
-        inside = {
-            part: tuple(filter(None, (crop.point(*xy, *sides) for xy in points[name, part])))
-            for part in ("eye", "foot")
-        }
-        instances = tuple(filter(None, (crop.box(box, *sides) for box in boxes[name])))
         target = int(Path(name).stem.rsplit("_", 1)[1])
-        texts = row["description"], row["note"]
-        photos.append(Photo(path, name, target, *texts, instances, **inside))
+        photos.append(Photo(path, name, target, row["description"], row["note"]))
     return photos
 
 
@@ -69,7 +57,8 @@ def list_folder(
 ) -> tuple[list[Photo], Skipped]:
     """The labelled images of a folder, sorted by class folder and file, and those skipped with why.
 
-    Class sub-folders, or a flat folder with a csv of labels (``labels``, else its own labels.csv).
+    Class sub-folders; or a flat folder with a csv of labels (``labels``, else its own labels.csv)
+    or with file names that all begin with a wnid, as in n01440764_tench.JPEG.
     With ``skip``, images of an unknown class and images without a row in the csv are skipped;
     everything else that is wrong raises `ImageError`.
     """
@@ -102,7 +91,11 @@ def list_folder(
         listed = [(f"{name}/{file}", classes[name]) for name in inside for file in inside[name]]
     else:
         table = labels or folder / "labels.csv"
-        listed = _join(files, folder, table, lookup, skip)
+        named = [file for file in files if WNID.match(file)]
+        if labels is None and named and not os.path.lexists(table):
+            listed = _by_wnid(files, named, folder, lookup, skip)
+        else:
+            listed = _join(files, folder, table, lookup, skip)
     photos = [
         Photo(folder / file, printable(file), found)
         for file, found in listed
@@ -114,11 +107,6 @@ def list_folder(
 def printable(name: str) -> str:
     """A file name as text that can be encoded, whatever bytes the file system holds."""
     return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    with open(TABLES / name, encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)
 
 
 def _scan(folder: Path) -> tuple[list[str], list[str], set[str]]:
@@ -155,60 +143,92 @@ def _class_of(lookup: Lookup, label: str, where: str, skip: bool) -> int | str:
         raise ImageError(f"{where}: {error}") from None
 
 
+def _by_wnid(
+    files: list[str], named: list[str], folder: Path, lookup: Lookup, skip: bool
+) -> list[tuple[str, int | str]]:
+    """Each file of a flat folder with the class of the wnid its name begins with, or why not."""
+    if len(named) < len(files):
+        other = min(set(files) - set(named))
+        raise ImageError(
+            f"{str(folder)!r} has images whose names begin with a wnid (such as {named[0]!r}) and "
+            f"others (such as {other!r}); expected one or the other"
+        )
+    where = repr(str(folder))
+    return [(file, _class_of(lookup, file[:9], f"{where} image {file!r}", skip)) for file in files]
+
+
 def _join(
     files: list[str], folder: Path, table: Path, lookup: Lookup, skip: bool
 ) -> list[tuple[str, int | str]]:
     """Each file of a flat folder with the class that the csv gives it, or the reason to skip."""
-    alike = defaultdict(list)
-    for file in files:
-        alike[_plain(file)].append(file)
-    rows, found = _read_labels(table, folder), {}
-    for line, written, label in rows:
-        where = f"{str(table)!r} line {line}"
-        meant = [written] if written in alike[_plain(written)] else alike[_plain(written)]
-        if len(meant) != 1:
-            number = "several images" if meant else "no image"
-            raise ImageError(f"{where}: {number} {written!r} in {str(folder)!r}")
-        (file,) = meant
+    if not os.path.isfile(table):
+        raise ImageError(
+            f"{str(folder)!r} has no class folders and {str(table)!r} does not exist; labels: give "
+            "a csv file with the columns file,label, or begin each image's name with its wnid"
+        )
+    find, found = finder(files), {}
+    for where, row in read_table(table, ("file", "label")):
+        file = find(row["file"], where)
         if file in found:
             raise ImageError(f"{where}: a second row for {file!r}")
-        found[file] = _class_of(lookup, label, where, skip)
+        found[file] = _class_of(lookup, row["label"].strip(), where, skip)
     for file in files:
         if file not in found and not skip:
             raise ImageError(f"{str(table)!r}: no row for the image {file!r}")
     return [(file, found.get(file, "no label")) for file in files]
 
 
+def finder(files: Iterable[str]) -> Callable[[str, str], str]:
+    """``find(written, where)``: the one file that a table means, by its name or its last part.
+
+    A table loses blanks around a name and may write accents in another way.
+    """
+    alike = defaultdict(list)
+    for file in files:
+        for name in dict.fromkeys([_plain(file), _plain(file.rpartition("/")[2])]):
+            alike[name].append(file)
+
+    def find(written: str, where: str) -> str:
+        meant = alike.get(_plain(written), [])
+        meant = [written] if written in meant else meant
+        if len(meant) != 1:
+            number = "several images" if meant else "no image"
+            raise ImageError(f"{where}: {number} {written!r} in the folder")
+        return meant[0]
+
+    return find
+
+
 def _plain(name: str) -> str:
-    """A file's name without what a table loses: blanks around it, how its accents are written."""
     return unicodedata.normalize("NFC", name).strip()
 
 
-def _read_labels(table: Path, folder: Path) -> list[tuple[int, str, str]]:
-    """Line number, file and label of every row of a csv with the columns file and label."""
-    if not os.path.isfile(table):
-        raise ImageError(
-            f"{str(folder)!r} has no class folders and {str(table)!r} does not exist; "
-            "labels: give a csv file with the columns file,label"
-        )
+def read_table(
+    table: Path, columns: Sequence[str], others: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Every row of a csv with ``columns`` or with ``others``: where it stands, what it holds."""
     try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
+        with open_file(table) as binary:
+            file = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
             reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            columns = [(name or "").strip() for name in reader.fieldnames or ()]
-            for wanted in ("file", "label"):
-                if columns.count(wanted) != 1:
-                    have = ", ".join(columns) or "none"
-                    raise ImageError(f"{str(table)!r}: no one column {wanted!r} (columns: {have})")
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader]
+            have = [(name or "").strip() for name in reader.fieldnames or ()]
+            wanted = others if others and set(others) <= set(have) else columns
+            for name in wanted:
+                if have.count(name) != 1:
+                    shown = ", ".join(have) or "none"
+                    raise ImageError(f"{str(table)!r}: no one column {name!r} (columns: {shown})")
+            reader.fieldnames = have
+            for row in reader:
+                where = f"{str(table)!r} line {reader.line_num}"
+                for name in wanted:
+                    if not (row[name] or "").strip():
+                        raise ImageError(f"{where}: the {name} is missing")
+                if None in row:  # such as tabby, tabby cat
+                    raise ImageError(
+                        f"{where}: more fields than columns; a comma in a name needs quotes"
+                    )
+                yield where, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise ImageError(f"{str(table)!r}: not a csv file in UTF-8: {error}") from None
     except OSError as error:
         raise ImageError(f"{str(table)!r} cannot be read: {error.strerror}") from None
-    for line, row in rows:
-        where = f"{str(table)!r} line {line}"
-        if not (row["file"] or "").strip() or not (row["label"] or "").strip():
-            raise ImageError(f"{where}: the file or the label is missing")
-        if None in row:  # such as tabby, tabby cat
-            raise ImageError(f"{where}: more fields than columns; a comma in a name needs quotes")
-    return [(line, row["file"], row["label"].strip()) for line, row in rows]

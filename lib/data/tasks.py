@@ -64,7 +64,7 @@ def load_task(
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if len(names) < 2:
         raise ValueError(f"training images {train!r} hold fewer than two class folders")
-    options = {"size": size, "resize": round(size * 256 / 224), "categories": names}
+    options = {"size": size, "categories": names}
     learned = load_images(train, limit=limit, seed=seed, **options)
     tested = load_images(test, **options)
     parts = (learned, learned.targets, tested, tested.targets)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def inside_boxes(
-    instances: Sequence[Float[Tensor, "k 4"]], height: int, width: int
+    instances: Sequence[Float[Tensor, "_ 4"]], height: int, width: int
 ) -> Bool[Tensor, "n h w"]:
     """True where a pixel's center lies in one of its image's boxes (x0, y0, x1, y1).
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 
-def correlation(rows: np.ndarray, axis: int = 0) -> np.ndarray:
+def correlation(rows: np.ndarray, axis: int = 0) -> np.ndarray | float:
     """Pearson's correlation of ``rows[..., 0]`` and ``rows[..., 1]`` along the first axis.
 
     0 where one of the two does not vary.
@@ -15,12 +15,12 @@ def correlation(rows: np.ndarray, axis: int = 0) -> np.ndarray:
     return (x * y).sum(axis) / np.where(size > 1e-300, size, np.inf)
 
 
-def rank_correlation(rows: np.ndarray, axis: int = 0) -> np.ndarray:
+def rank_correlation(rows: np.ndarray, axis: int = 0) -> np.ndarray | float:
     """Spearman's: the same of the ranks, ties sharing theirs."""
     return correlation(rankdata(rows, axis=axis), axis)
 
 
-def slope(rows: np.ndarray, axis: int = 0) -> np.ndarray:
+def slope(rows: np.ndarray, axis: int = 0) -> np.ndarray | float:
     """The slope of the least-squares line of ``rows[..., 1]`` on ``rows[..., 0]``."""
     centered = rows - rows.mean(axis, keepdims=True)
     x, y = centered[..., 0], centered[..., 1]

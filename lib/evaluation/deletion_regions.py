@@ -23,7 +23,7 @@ LEVELS = (0.8, 0.9, 0.95, 0.99)
 
 
 def threshold_boxes(
-    maps: Float[Tensor, "n h w"], alphas: Sequence[float]
+    maps: Float[Tensor, "n h w"], alphas: Sequence[float] | np.ndarray
 ) -> Int[Tensor, "n alphas 4"]:
     r"""The tightest box around $\{u: A_u - \min A \ge \alpha(\max A - \min A)\}$, for each alpha.
 
@@ -82,8 +82,8 @@ def smallest_boxes(
     targets: Int[Tensor, " n"],
     maps: Float[Tensor, "n h w"],
     *,
-    levels: Sequence[float] = LEVELS,
-    alphas: Sequence[float] = tuple(k / 100 for k in range(100)),
+    levels: Sequence[float] | np.ndarray = LEVELS,
+    alphas: Sequence[float] | np.ndarray = tuple(k / 100 for k in range(100)),
     batch_size: int | None = None,
 ) -> pd.DataFrame:
     r"""The smallest box of :func:`threshold_boxes` whose blur suppresses the score by each level.

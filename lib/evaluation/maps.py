@@ -65,7 +65,7 @@ def maps_by_label(
     methods: Mapping[str, Mapping],
     *,
     seed: int = 0,
-) -> dict[str, Float[Tensor, "n c h w"]]:
+) -> dict[str, Float[Tensor, "n _ h w"]]:
     """The map of each method, by label: ``methods`` is ``{label: {"method": name, **options}}``.
 
     A method that draws is given ``seed`` unless its options hold one. Raises ``ValueError`` for a

@@ -74,7 +74,7 @@ def removal_order(
     return ranks
 
 
-def removal_counts(fractions: Sequence[float], pixels: int) -> list[int]:
+def removal_counts(fractions: Sequence[float] | np.ndarray, pixels: int) -> list[int]:
     """``round(fraction * pixels)`` for each fraction; ``ValueError`` outside [0, 1]."""
     if not len(fractions) or not all(0 <= f <= 1 for f in fractions):
         raise ValueError(f"fractions must be numbers in [0, 1], not {list(fractions)}")
@@ -105,7 +105,7 @@ def removal_curves(
     maps: Float[Tensor, "n h w"] | Mapping[str, Float[Tensor, "n h w"]],
     *,
     order: str,
-    fractions: Sequence[float],
+    fractions: Sequence[float] | np.ndarray,
     fill: str | Fill = "black",
     seed: int = 0,
     batch_size: int | None = None,
@@ -149,7 +149,12 @@ def removal_curves(
 
 
 def _curves_by_method(
-    classifier, images, targets, maps: Mapping[str, Tensor], fractions: Sequence[float], options
+    classifier,
+    images,
+    targets,
+    maps: Mapping[str, Tensor],
+    fractions: Sequence[float] | np.ndarray,
+    options,
 ) -> pd.DataFrame:
     if not maps:
         raise ValueError("there is no map to remove pixels by")

@@ -55,7 +55,7 @@ def iou(one: Float[Tensor, "... 4"], other: Float[Tensor, "... 4"]) -> Float[Ten
 
 
 def best_iou(
-    boxes: Float[Tensor, "n 4"], instances: Sequence[Float[Tensor, "k 4"]]
+    boxes: Float[Tensor, "n 4"], instances: Sequence[Float[Tensor, "_ 4"]]
 ) -> Float[Tensor, " n"]:
     """IoU with the instance that fits best, as in ILSVRC's localization task.
 

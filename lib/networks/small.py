@@ -64,9 +64,9 @@ def residual(bias: bool = True, classes: int = 10, channels: int = 1, blocks: in
     ``bias`` these scalars and the last layer's bias are gone, as in the X-ResNet.
     """
     widths = [16] * blocks + [32] * blocks
-    layers, last = [nn.Conv2d(channels, 16, 5, stride=2, padding=2, bias=False)], 16
-    nn.init.kaiming_normal_(layers[0].weight, nonlinearity="relu")
-    layers += [_Scalar(bias, scale=False), nn.ReLU()]
+    first, last = nn.Conv2d(channels, 16, 5, stride=2, padding=2, bias=False), 16
+    nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
+    layers: list[nn.Module] = [first, _Scalar(bias, scale=False), nn.ReLU()]
     for width in widths:
         layers.append(FixupBlock(last, width, bias, depth=len(widths)))
         last = width
@@ -99,8 +99,9 @@ class FixupBlock(nn.Module):
         )
         self.skip = nn.Identity()
         if stride > 1:
-            self.skip = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels, width, 1, bias=False))
-            nn.init.kaiming_normal_(self.skip[1].weight, nonlinearity="relu")
+            widen = nn.Conv2d(channels, width, 1, bias=False)
+            nn.init.kaiming_normal_(widen.weight, nonlinearity="relu")
+            self.skip = nn.Sequential(nn.AvgPool2d(2), widen)
         self.out = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -188,6 +189,6 @@ def relu_power(
 def _conv(inputs: int, outputs: int, bias: bool, kernel: int = 3) -> tuple[nn.Module, nn.Module]:
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    if bias:
+    if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv, nn.ReLU()

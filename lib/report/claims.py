@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from lib.evaluation.correlation import rank_correlation
@@ -35,7 +36,7 @@ class Finding:
 
 
 def bootstrap(
-    values: Sequence[float] | np.ndarray,
+    values: ArrayLike,
     statistic: Callable[..., np.ndarray] = np.mean,
     *,
     seed: int = 0,
@@ -61,7 +62,7 @@ def bootstrap(
     return float(statistic(rows, axis=0)), (float(low), float(high))
 
 
-def student(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+def student(values: ArrayLike) -> tuple[float, float]:
     """Student's 95 % interval of the mean, NaN left out: m -+ t s / sqrt(n).
 
     Between a few trainings or masks the bootstrap's is too narrow. One value has no width.
@@ -75,7 +76,7 @@ def student(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 
 def ordering(
-    differences: Sequence[float] | np.ndarray,
+    differences: ArrayLike,
     rule: str,
     *,
     above: float = 0.0,
@@ -97,7 +98,7 @@ def ordering(
 
 
 def identity(
-    errors: Sequence[float] | np.ndarray,
+    errors: ArrayLike,
     rule: str,
     *,
     tolerance: float,
@@ -139,8 +140,8 @@ def undecided(rule: str, *, unit: str = "") -> Finding:
 
 
 def goes_together(
-    x: Sequence[float],
-    y: Sequence[float],
+    x: ArrayLike,
+    y: ArrayLike,
     rule: str,
     *,
     sign: int = 1,

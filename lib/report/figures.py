@@ -116,9 +116,9 @@ def show(fig: Figure, *, alt: str, caption: str, photo: bool = False, cover: boo
     display({mime: content}, metadata={mime: metadata}, raw=True)
 
 
-def _encoded(image: Image.Image, format: str, **options) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format=format, **options)
+    image.save(buffer, format=kind, **options)
     return buffer.getvalue()
 
 

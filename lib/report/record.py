@@ -15,7 +15,6 @@ Under the builder everything recorded goes, whole after every call, to the JSON 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -26,8 +25,6 @@ from typing import Any
 from lib.core import markup
 from lib.core.ledger import claims_of
 from lib.core.tolerance import holds, tolerance
-
-VERDICTS = ("supported", "contradicted", "inconclusive")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -48,6 +45,22 @@ def _finite(value: Any, name: str) -> float:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else number
 
 
+def _count(value: Any, name: str) -> int:
+    if int(value) != value or value < 0:
+        raise ValueError(f"{name} = {value} is not a count")
+    return int(value)
+
+
+def _interval(ends: Any, name: str, inside: float | None) -> list[float]:
+    """Both ends, finite and in order, around the value that has to lie between them."""
+    low, high = (_finite(end, f"{name}: interval") for end in ends)
+    if inside is not None and not holds((low, high), inside):
+        raise ValueError(f"{name}: {inside} is not in its interval [{low}, {high}]")
+    if low > high:
+        raise ValueError(f"{name}: the interval [{low}, {high}] is reversed")
+    return [low, high]
+
+
 class _Prose(string.Formatter):
     """str.format whose text values cannot become Markdown, HTML or mathematics."""
 
@@ -65,33 +78,26 @@ class _Prose(string.Formatter):
 
 def _numbers(name: str, found: Any, varies: str) -> dict[str, Any]:
     """The numbers of a finding, or of a part of a claim, as the results file holds them."""
-    if int(found.n) != found.n or found.n < 0:
-        raise ValueError(f"{name}: n = {found.n} is not a count")
-    estimate, low, high = None, None, None
-    if found.n == 0:  # the data at hand cannot speak to this claim
-        if found.verdict not in ("inconclusive", "invalid"):
-            raise ValueError(f"{name}: {found.verdict} from n = 0")
-    else:
+    n, estimate, interval = _count(found.n, f"{name}: n"), None, [None, None]
+    if n:
         estimate = _finite(found.estimate, f"{name}: estimate")
-    if found.n and found.interval is not None:
-        low, high = (_finite(end, f"{name}: interval") for end in found.interval)
-        if low > high:
-            raise ValueError(f"{name}: the interval [{low}, {high}] is reversed")
-        if varies == "trained" and not holds((low, high), estimate):
-            raise ValueError(f"{name}: {estimate} is not in its interval [{low}, {high}]")
+        if found.interval is not None:
+            interval = _interval(found.interval, name, estimate if varies == "trained" else None)
+    elif found.verdict not in ("inconclusive", "invalid"):  # the data cannot speak to this claim
+        raise ValueError(f"{name}: {found.verdict} from n = 0")
     threshold = 0.0 if found.threshold is None else found.threshold
     return {
         "verdict": str(found.verdict),
         "estimate": estimate,
-        "interval": [low, high],
-        "n": int(found.n),
+        "interval": interval,
+        "n": n,
         "unit": str(found.unit),
         "rule": str(found.rule),
         "threshold": _finite(threshold, f"{name}: threshold"),
     }
 
 
-def _judged(id: str, judgment: Any, entry: Any, compared: dict[str, Any]) -> dict[str, Any]:
+def _judged(name: str, judgment: Any, entry: Any, compared: dict[str, Any]) -> dict[str, Any]:
     """What a claim that was judged by its parts adds to the numbers of the part that decides it.
 
     `entry` is the claim's in the ledger of the second edition, if it is there: what was declared
@@ -99,17 +105,19 @@ def _judged(id: str, judgment: Any, entry: Any, compared: dict[str, Any]) -> dic
     """
     names = [part.of for part in judgment.parts]
     if len(set(names)) < len(names):
-        raise ValueError(f"{id}: two parts have one name")
+        raise ValueError(f"{name}: two parts have one name")
     core = sum(part.core for part in judgment.parts)
     if entry and (core, judgment.existential) != (len(entry.core), entry.existential):
         kind = "existential" if entry.existential else "not existential"
-        raise ValueError(f"{id}: {core} core parts, where the ledger has {len(entry.core)}, {kind}")
+        raise ValueError(
+            f"{name}: {core} core parts, where the ledger has {len(entry.core)}, {kind}"
+        )
     parts = []
     for part in judgment.parts:
         rule = compared
         if part.holds is not None:
-            rule = tolerance(id, "identity", part.threshold)
-        numbers = _numbers(f"{id}: {part.of}", part, rule["varies"])
+            rule = tolerance(name, "identity", part.threshold)
+        numbers = _numbers(f"{name}: {part.of}", part, rule["varies"])
         parts.append(part.record() | numbers | rule)
     deciding = judgment.deciding
     whole = judgment.record() | {"parts": parts, "of": deciding.of}
@@ -150,7 +158,7 @@ class Report:
 
     def claim(
         self,
-        id: str,
+        name: str,
         finding: Any,
         *,
         varies: str = "frozen",
@@ -161,6 +169,7 @@ class Report:
         """Record the finding on one claim of this report.
 
         Args:
+            name: its id in the ledger.
             finding: a `verdicts.Judgment`, recorded with its parts under the numbers of the one
                 that decides it; or a `claims.Finding`. n = 0 means that the data cannot speak to
                 the claim: its numbers become null.
@@ -175,33 +184,31 @@ class Report:
             ValueError: not a claim of this report, recorded twice, a number that is not finite, or
                 a tolerance that does not go with `varies`.
         """
-        if id not in self._known:
-            known = ", ".join(self._known)
+        if name not in self._known:
+            slug, known = self._results["report"], ", ".join(self._known)
+            raise ValueError(f"{name} is not a claim of {slug} (those are {known})")
+        if any(claim["id"] == name for claim in self._results["claims"]):
+            raise ValueError(f"{name} is already recorded")
+        if finding.verdict not in markup.SYMBOLS:
             raise ValueError(
-                f"{id} is not a claim of {self._results['report']} (those are {known})"
+                f"{name}: {finding.verdict!r} is not one of {', '.join(markup.SYMBOLS)}"
             )
-        if any(claim["id"] == id for claim in self._results["claims"]):
-            raise ValueError(f"{id} is already recorded")
         judged = hasattr(finding, "parts")
-        if finding.verdict not in VERDICTS and not judged:
-            raise ValueError(f"{id}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
-        numbers = _numbers(id, finding.deciding if judged else finding, varies)
-        compared = tolerance(id, varies, within)
+        numbers = _numbers(name, finding.deciding if judged else finding, varies)
+        compared = tolerance(name, varies, within)
         if varies not in ("count", "trained") and n_within:
-            raise ValueError(f"{id}: varies={varies!r} takes no n_within=")
-        if int(n_within) != n_within or n_within < 0:
-            raise ValueError(f"{id}: n_within = {n_within} is not a count")
-        claim = self._known[id]
-        judgment = _judged(id, finding, claim.entry, compared) if judged else {}
+            raise ValueError(f"{name}: varies={varies!r} takes no n_within=")
+        claim = self._known[name]
+        judgment = _judged(name, finding, claim.entry, compared) if judged else {}
         self._results["claims"].append(
             {
-                "id": id,
+                "id": name,
                 "source": claim.source,
                 "statement": claim.statement,
                 "measure": claim.measure,
                 **numbers,
                 **compared,
-                "n_within": int(n_within),
+                "n_within": _count(n_within, f"{name}: n_within"),
                 "wall_clock": bool(wall_clock),
                 **judgment,
             }
@@ -240,10 +247,7 @@ class Report:
         if (varies == "trained") != (interval is not None):
             raise ValueError(f"{name}: interval=(low, high) and varies='trained' go together")
         if interval is not None:
-            low, high = (_finite(end, f"{name}: interval") for end in interval)
-            if not holds((low, high), number):
-                raise ValueError(f"{name}: {number} is not in its interval [{low}, {high}]")
-            compared["interval"] = [low, high]
+            compared["interval"] = _interval(interval, name, number)
         if wall_clock:
             self._results["wall_clock"][name] = number
         else:
@@ -254,11 +258,8 @@ class Report:
     def provenance(self, **facts: Any) -> None:
         """Add where the numbers come from: `weights_sha256=...`, `seeds=[0]`, `device=...`."""
         for name, fact in facts.items():
-            if dataclasses.is_dataclass(fact) or not isinstance(
-                fact, (str, int, float, bool, list, tuple, dict, type(None))
-            ):
-                fact = str(fact)
-            self._results["provenance"][name] = fact
+            plain = fact is None or isinstance(fact, (str, int, float, list, tuple, dict))
+            self._results["provenance"][name] = fact if plain else str(fact)
         self._write()
 
     def say(self, text: str, **values: Any) -> None:
@@ -279,4 +280,8 @@ class Report:
 
     def verdicts(self) -> None:
         """Show what was claimed, how it was tested and what was found, claim by claim."""
-        markup.show("text/html", markup.verdicts(self._results["claims"], list(self._known)))
+        claims = self._results["claims"]
+        recorded = {claim["id"] for claim in claims}
+        if missing := [name for name in self._known if name not in recorded]:
+            raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
+        markup.show("text/html", markup.parts().verdicts(claims))

@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
 LEVEL = 0.95
 LEAST = 10  # independent units from which a mean may decide
 POWER = 0.8
 NEVER = 10_000  # no more units than this are ever asked for
+Numbers = np.ndarray | float
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class Mean:
     ``se`` and ``skew`` (k) have one row per group, (G, ...), the subtracted group's k negated.
     """
 
-    estimate: np.ndarray
-    se: np.ndarray
-    skew: np.ndarray
-    df: np.ndarray
-    sd: np.ndarray  # in which the standardized effect is counted
+    estimate: Numbers
+    se: Numbers
+    skew: Numbers
+    df: Numbers
+    sd: Numbers  # in which the standardized effect is counted
     n: int  # units; of the smaller group if there are two
 
-    def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, level: float = LEVEL) -> tuple[Numbers, Numbers]:
         """Both limits, each missing the mean in (1 - level) / 2 of all samples."""
         t = special.stdtrit(self.df, (1 + level) / 2)
         return self.estimate - self._reach(t, 1), self.estimate + self._reach(t, -1)
@@ -62,19 +64,19 @@ class Mean:
         student = distance / np.sqrt(np.square(self.se).sum(0)) * (1 + 1e-9)
         return side * optimize.brentq(lambda t: self._reach(t, side) - distance, 0, student)
 
-    def _reach(self, t, side: int) -> np.ndarray:
+    def _reach(self, t, side: int) -> Numbers:
         """Distance from the estimate to its lower (``side=1``) or upper (-1) limit."""
         return np.sqrt(np.square(np.maximum(t, hall(t, side * self.skew)) * self.se).sum(0))
 
 
-def hall(t: np.ndarray, k: np.ndarray) -> np.ndarray:
+def hall(t: Numbers, k: Numbers) -> Numbers:
     """Hall's (1992) correction of Student's ``t`` for a mean of skewness ``k``."""
     symmetric = np.abs(k) < 1e-6
     k = np.where(symmetric, 1.0, k)
     return np.where(symmetric, t, 3 / k * (np.cbrt(1 + k * (t - k / 6)) - 1))
 
 
-def mean_of(values: np.ndarray) -> Mean:
+def mean_of(values: ArrayLike) -> Mean:
     """The mean over the first axis of ``values``, (n, ...); ``sd`` 0 if none beyond rounding."""
     values = np.asarray(values, dtype=float)
     n, estimate, sd = len(values), values.mean(0), values.std(0)
@@ -85,7 +87,7 @@ def mean_of(values: np.ndarray) -> Mean:
     return Mean(estimate, sd[None] / n**0.5, third[None] / n**0.5, np.array(df), sd, n)
 
 
-def difference_of(a: np.ndarray, b: np.ndarray) -> Mean:
+def difference_of(a: ArrayLike, b: ArrayLike) -> Mean:
     """Mean of group ``a`` - mean of group ``b`` (first axes), Welch's degrees of freedom."""
     a, b = mean_of(a), mean_of(b)
     se = np.concatenate([a.se, b.se])
@@ -105,7 +107,7 @@ def q_values(p: Sequence[float | None]) -> list[float | None]:
     return [None if value is None else float(next(q)) for value in p]
 
 
-def _critical(n, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+def _critical(n, alpha: float) -> tuple[Numbers, Numbers]:
     """Center and spread, in units of the noncentrality, of a guarded t test's decision.
 
     Student's t is widened by what the guard costs on average where the truth is normal: there
@@ -126,7 +128,7 @@ def needed_n(*effects: float, alpha: float = (1 - LEVEL) / 2) -> int | None:
     def enough(n: int) -> bool:
         center, spread = _critical(n, alpha)
         misses = special.ndtr((center - np.array(effects) * n**0.5) / spread)
-        return misses.sum() <= 1 - POWER
+        return bool(misses.sum() <= 1 - POWER)
 
     n = bisect_left(range(NEVER + 1), True, lo=LEAST, key=enough)
     return n if n <= NEVER else None

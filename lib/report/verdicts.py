@@ -20,6 +20,7 @@ from operator import index
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from lib.report import statistics
@@ -89,25 +90,25 @@ class Part:
         return {name: getattr(self, name) for name in names.split()} | {"gate": gates}
 
 
-def above(values: Sequence[float], margin: float = 0.0, **about: Any) -> Part:
+def above(values: ArrayLike, margin: float = 0.0, **about: Any) -> Part:
     """The mean of ``values`` > ``margin``. To claim a > b, pair by pair, pass a - b."""
     rule = f"The interval of the mean lies above {margin:g}."
     return _mean(statistics.mean_of(_numbers(values)), margin, np.inf, rule, about)
 
 
-def below(values: Sequence[float], margin: float = 0.0, **about: Any) -> Part:
+def below(values: ArrayLike, margin: float = 0.0, **about: Any) -> Part:
     """The mean of ``values`` < ``margin``."""
     rule = f"The interval of the mean lies below {margin:g}."
     return _mean(statistics.mean_of(_numbers(values)), -np.inf, margin, rule, about)
 
 
-def equal(values: Sequence[float], within: float, **about: Any) -> Part:
+def equal(values: ArrayLike, within: float, **about: Any) -> Part:
     """The mean of ``values`` is 0 within ``within``."""
     rule = f"The interval of the mean lies within ±{within:g}."
     return _mean(statistics.mean_of(_numbers(values)), -within, within, rule, about)
 
 
-def difference(a: Sequence[float], b: Sequence[float], margin: float = 0.0, **about: Any) -> Part:
+def difference(a: ArrayLike, b: ArrayLike, margin: float = 0.0, **about: Any) -> Part:
     """The mean of group ``a`` - the mean of group ``b`` > ``margin``: independent groups, Welch."""
     rule = f"Welch's interval of the difference of means lies above {margin:g}."
     sample = statistics.difference_of(_numbers(a), _numbers(b))
@@ -123,7 +124,7 @@ def share(successes: int, n: int, above: float, **about: Any) -> Part:
     return _binomial(successes, n, above, rule, about, threshold=above)
 
 
-def paired_share(a: Sequence[bool], b: Sequence[bool], **about: Any) -> Part:
+def paired_share(a: ArrayLike, b: ArrayLike, **about: Any) -> Part:
     """``a`` holds more often than ``b`` on the same units: McNemar's exact test.
 
     Estimate and interval are differences of the two shares, given how many pairs differ.
@@ -138,7 +139,7 @@ def paired_share(a: Sequence[bool], b: Sequence[bool], **about: Any) -> Part:
     return _binomial(won, differ, 0.5, rule, about, threshold=0.0, pairs=len(a))
 
 
-def identity(errors: Sequence[float], tolerance: float, *, fails=False, **about: Any) -> Part:
+def identity(errors: ArrayLike, tolerance: float, *, fails=False, **about: Any) -> Part:
     """Every ``|error|`` <= ``tolerance``; with ``fails`` every one is larger."""
     size = np.abs(_numbers(errors))
     low, high, tolerance = float(size.min()), float(size.max()), float(tolerance)
@@ -158,7 +159,7 @@ def unmeasured(why: str, **about: Any) -> Part:
     return Part(rule="", n=0, why=why, **about)
 
 
-def _numbers(values: Sequence[float]) -> np.ndarray:
+def _numbers(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise ValueError("expected finite numbers, one per independent unit, and at least one")

@@ -6,11 +6,12 @@ caller names, so that a new method leaves the rows of all others as they are.
 """
 
 import ast
-import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from lib.core import store
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "lib.attribution"  # its METHODS names every method: the package is not followed whole
@@ -21,76 +22,71 @@ def code_hash(roots: Iterable[str], folder: Path = ROOT) -> str:
 
     ``folder`` is the one that holds ``lib``. Raises ``ValueError`` for a root without a source.
     """
-    digest = hashlib.sha256()
-    for name in sorted(reached(roots, folder)):
-        digest.update(f"{name}\n{ast.dump(_tree(_source(name, folder)))}\n".encode())
-    return digest.hexdigest()[:16]
+    return store.digest({name: ast.dump(tree) for name, tree in reached(roots, folder).items()})[
+        :16
+    ]
 
 
-def reached(roots: Iterable[str], folder: Path = ROOT) -> set[str]:
-    """The names of the modules: the roots, what they import from ``lib``, and so on."""
-    todo, seen = list(roots), set()
+def reached(roots: Iterable[str], folder: Path = ROOT) -> dict[str, ast.Module]:
+    """The syntax trees by module: the roots, what they import from ``lib``, and so on."""
+    todo, found = list(roots), {}
     while todo:
         name = todo.pop()
-        if name not in seen and name != REGISTRY:
-            seen.add(name)
-            todo += _imports(name, folder)
-    return seen
+        if name not in found and name != REGISTRY:
+            found[name] = _tree(name, folder)
+            todo += _imports(found[name], folder)
+    return found
 
 
-def _imports(name: str, folder: Path) -> Iterator[str]:
-    for node in ast.walk(_tree(_source(name, folder))):
+def _imports(tree: ast.Module, folder: Path) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if _in_lib(alias.name))
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                raise ValueError(f"{name}: imports of lib must be absolute to be followed")
-            if _in_lib(node.module):
-                yield from (_origin(node.module, alias.name, folder) for alias in node.names)
+                raise ValueError("imports of lib must be absolute to be followed")
+            module = node.module or ""
+            if _in_lib(module):
+                yield from (_origin(module, alias.name, folder) for alias in node.names)
 
 
 def _origin(module: str, name: str, folder: Path) -> str:
     """The module that ``from module import name`` depends on: a package only hands names on."""
     if _path(f"{module}.{name}", folder):
         return f"{module}.{name}"
-    source = _source(module, folder)
-    if source.name == "__init__.py":
-        for node in _tree(source).body:
+    if (path := _path(module, folder)) and path.name == "__init__.py":
+        for node in _tree(module, folder).body:
             if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
-                return _origin(node.module, name, folder) if _in_lib(node.module) else module
+                handed = node.module or ""
+                return _origin(handed, name, folder) if _in_lib(handed) else module
     return module
 
 
 def _in_lib(module: str) -> bool:
-    return module == "lib" or module.startswith("lib.")
+    return module.partition(".")[0] == "lib"
 
 
 def _path(module: str, folder: Path) -> Path | None:
-    stem = folder.joinpath(*module.split("."))
-    files = (stem.with_suffix(".py"), stem / "__init__.py")
-    return next((file for file in files if file.is_file()), None)
-
-
-def _source(module: str, folder: Path) -> Path:
-    path = _path(module, folder)
-    if path is None and not _in_lib(module):  # a protocol of one's own
+    if not _in_lib(module):  # a protocol of one's own
         spec = find_spec(module)
-        path = Path(spec.origin) if spec and spec.origin else None
+        return Path(spec.origin) if spec and spec.has_location and spec.origin else None
+    stem = folder.joinpath(*module.split("."))
+    return next(filter(Path.is_file, [stem.with_suffix(".py"), stem / "__init__.py"]), None)
+
+
+def _tree(module: str, folder: Path) -> ast.Module:
+    path = _path(module, folder)
     if path is None:
         raise ValueError(f"module {module!r} has no source file: its code cannot be hashed")
-    return path
-
-
-def _tree(source: Path) -> ast.Module:
-    return _parsed(source, source.stat().st_mtime_ns)
+    return _parsed(path.read_bytes())
 
 
 @cache
-def _parsed(source: Path, changed: int) -> ast.Module:
-    tree = ast.parse(source.read_bytes())
+def _parsed(text: bytes) -> ast.Module:
+    tree = ast.parse(text)
     for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list):
-            node.body = [part for part in node.body if not _is_text(part)]
+        if isinstance(body := getattr(node, "body", None), list):
+            body[:] = [part for part in body if not _is_text(part)]
     return tree
 
 

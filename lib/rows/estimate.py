@@ -6,6 +6,7 @@ over, and the passes through the network are counted on the way.
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -30,17 +31,9 @@ SECONDS = 10.0
 
 
 def estimate(
-    log: Path,
-    report: str,
-    protocol: Callable,
-    network: Network,
-    photos: Images,
-    parameters: dict,
+    log: Path, report: str, protocol: Callable, network: Network, photos: Images, parameters: dict
 ) -> pd.DataFrame:
-    """The rows of as many photos as ten seconds allow, and a line of JSON in ``log``.
-
-    Per photo: passes of scores and gradients, seconds with so many threads, bytes read and stored.
-    """
+    """The rows of as many photos as ten seconds allow; in ``log`` a line for all of them."""
     classifier = network.load()
     part, pixels = next(photos.batches(1))
     pixels, targets = copies.check_inputs(classifier, pixels, part.targets)
@@ -54,20 +47,20 @@ def estimate(
             frames.append(rows.assign(image=k, photo=one.names[0]))
             if time.perf_counter() - start >= SECONDS:
                 break
-    taken, n = time.perf_counter() - start, len(frames)
-    whole = pd.concat(frames, ignore_index=True)
-    stored = io.BytesIO()
+    share = len(photos) / len(frames)
+    hours = (time.perf_counter() - start) / 3600 * share
+    whole, stored = pd.concat(frames, ignore_index=True), io.BytesIO()
     whole.to_parquet(stored)
     line = {
         "report": report,
         "protocol": protocol.__name__,
         "photos": len(photos),
-        "scores": passes["scores"] / n,
-        "gradients": passes["gradients"] / n,
-        "seconds": taken / n,
-        "threads": torch.get_num_threads(),
-        "read": sum(photo.path.stat().st_size for photo in photos.photos) / len(photos),
-        "rows": len(stored.getvalue()) / n,
+        "scores": round(passes["scores"] * share),
+        "gradients": round(passes["gradients"] * share),
+        "hours here": hours,
+        "hours of a thread": hours * torch.get_num_threads(),
+        "GB of photos": sum(photo.path.stat().st_size for photo in photos.photos) / 1e9,
+        "GB of rows": stored.getbuffer().nbytes * share / 1e9,
     }
     with log.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -77,71 +70,53 @@ def estimate(
 @contextmanager
 def counted(classifier: Classifier) -> Iterator[Counter]:
     """Count the images that pass through the network, as ``scores`` and ``gradients``."""
-    passes: Counter = Counter()
-    scores = classifier.scores
+    passes, forward, scores = Counter(), classifier.forward, classifier.scores
 
-    def through(network, inputs) -> None:
-        passes["gradients" if torch.is_grad_enabled() else "scores"] += len(inputs[0])
+    def counting_forward(images: torch.Tensor) -> torch.Tensor:
+        passes["gradients" if torch.is_grad_enabled() else "scores"] += len(images)
+        return forward(images)
 
-    def counting(images: torch.Tensor) -> torch.Tensor:
+    def counting_scores(images: torch.Tensor) -> torch.Tensor:
         before = passes["scores"]
         result = scores(images)
-        passes["scores"] = before + len(images)  # whether or not it went through the network
+        passes["scores"] = before + len(images)  # whether or not it went through forward
         return result
 
-    hook = classifier.network.register_forward_pre_hook(through)
-    classifier.scores = counting
+    classifier.forward, classifier.scores = counting_forward, counting_scores
     try:
         yield passes
     finally:
-        hook.remove()
-        del classifier.scores
+        del classifier.forward, classifier.scores
 
 
-def table(profile: str, workers: int, photos: int | None) -> str:
-    """What each report's rows would cost under a profile, here and with ``workers`` threads.
-
-    Notebooks run in a folder of links to the project, so that no report is touched.
-    """
+def table(profile: str, workers: int) -> str:
+    """What each report's rows would cost under a profile, here and with ``workers`` threads."""
     if not (ROOT / "params" / profile).is_dir():
         raise RowsError(f"PROFILE={profile}: there is no folder params/{profile}")
     lines = []
     for notebook in sorted((ROOT / "notebooks").glob("[0-9a-z]*.ipynb")):
-        if "evidence(" not in notebook.read_text():
-            lines.append({"report": notebook.stem, "protocol": "(no rows yet)"})
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            measured, failure = _measured(Path(folder), notebook.stem, profile)
-        lines += [_cost(line, workers, photos) for line in measured]
-        if not measured:
-            lines.append({"report": notebook.stem, "protocol": f"({failure})"})
-    return pd.DataFrame(lines).fillna("").to_string(index=False)
+        if "lib.rows" in notebook.read_text():
+            lines += _measured(notebook.stem, profile)
+    if not lines:
+        return "no report has rows yet"
+    costs = pd.DataFrame(lines)
+    costs[f"hours, {workers} workers"] = costs.pop("hours of a thread") / workers
+    return costs.to_string(index=False, na_rep="", float_format="{:,.3f}".format)
 
 
-def _measured(folder: Path, slug: str, profile: str) -> tuple[list[dict], str]:
-    for entry in ROOT.iterdir():
-        if entry.name not in ("reports", ".cache", ".git"):
-            (folder / entry.name).symlink_to(entry)
-    log = folder / "estimate.jsonl"
-    command = [sys.executable, "-m", "lib.builder", "--root", folder, "build", slug]
-    command += ["--profile", profile, "--no-index", "--timeout", "300"]
-    environment = os.environ | {"ROWS_ESTIMATE": str(log)}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    lines = log.read_text().splitlines() if log.exists() else []
-    return [json.loads(line) for line in lines], done.stderr.strip().partition("\n")[0]
-
-
-def _cost(line: dict, workers: int, photos: int | None) -> dict:
-    n = photos or line["photos"]
-    hours = n * line["seconds"] / 3600
-    return {
-        "report": line["report"],
-        "protocol": line["protocol"],
-        "photos": f"{n:,}",
-        "scores": f"{n * line['scores']:,.0f}",
-        "gradients": f"{n * line['gradients']:,.0f}",
-        "hours here": f"{hours:,.3f}",
-        f"hours, {workers} workers": f"{hours * line['threads'] / workers:,.3f}",
-        "GB of photos": f"{n * line['read'] / 1e9:.3f}",
-        "GB of rows": f"{n * line['rows'] / 1e9:.3f}",
-    }
+def _measured(slug: str, profile: str) -> list[dict]:
+    """The lines of a report that runs in a folder of links to the project: none is touched."""
+    with tempfile.TemporaryDirectory() as folder:
+        for entry in ROOT.iterdir():
+            if entry.name not in ("reports", ".cache", ".git"):
+                Path(folder, entry.name).symlink_to(entry)
+        log = Path(folder, "estimate.jsonl")
+        command = [sys.executable, "-m", "lib.builder", "--root", folder, "build", slug]
+        command += ["--profile", profile, "--no-index", "--timeout", "300"]
+        environment = os.environ | {"ROWS_ESTIMATE": str(log)}
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        lines = log.read_text().splitlines() if log.exists() else []
+    failure = done.stderr.strip().partition("\n")[0]
+    return [json.loads(line) for line in lines] or [
+        {"report": slug, "protocol": f"({failure})", "hours of a thread": math.nan}
+    ]

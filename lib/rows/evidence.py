@@ -1,14 +1,11 @@
 """``evidence(protocol, network, photos, parameters)``: one tidy frame, each chunk computed once."""
 
-import hashlib
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,11 +14,12 @@ import pandas as pd
 import torch
 
 from lib.attribution import METHODS
+from lib.core import store
 from lib.data.images import Images
 from lib.evaluation import PROTOCOLS
 from lib.rows import files, kept
-from lib.rows.adopt import adopt, older
 from lib.rows.code import code_hash
+from lib.rows.estimate import estimate
 from lib.rows.executors import RowsError
 from lib.rows.jobs import Job, run_jobs
 from lib.rows.network import Network
@@ -62,17 +60,12 @@ def evidence(
     Raises `RowsError`: a setting that cannot be used, a photo that cannot be read, and when chunks
     failed three times; then all others are stored.
     """
-    name = _name(protocol)
-    given = _plain({**parameters, "seed": seed})
-    if measured := os.environ.get("ROWS_ESTIMATE"):
-        from lib.rows.estimate import estimate
-
-        return estimate(Path(measured), report, _function(name), network, photos, given)
-    jobs = _jobs(name, network, photos, given, chunk)
-    by_path = {job.path: job for job in jobs}
-    call = {"protocol": name, "network": network, "parameters": parameters, "seed": seed}
-    keys = [files.key(path) for path in by_path]
-    kept.claim(photos, keys, **call, chunk=chunk, report=report)
+    name, given = _name(protocol), _plain({**parameters, "seed": seed})
+    if log := os.environ.get("ROWS_ESTIMATE"):
+        return estimate(Path(log), report, _function(name), network, photos, given)
+    jobs = list(_jobs(name, network, photos, given, chunk))
+    keys = [files.key(job.path) for job in jobs]
+    kept.claim(report, len(photos), keys, name, asdict(network), given, chunk)
     where = os.environ.get("WORKERS", "") if workers is None else str(workers)
     on = {"workers": where.strip(), "gpu": network.device.startswith("cuda")}
     computed = []
@@ -81,26 +74,21 @@ def evidence(
         computed.append(path)
         files.write(path, rows)
 
-    def compute(paths: Iterable[Path]) -> dict[Path, pd.DataFrame]:
-        label = name.rpartition(":")[2]
-        return run_jobs([by_path[path] for path in paths], files.read, write, **on, label=label)
+    def compute(some: Iterable[Job]) -> dict[Path, pd.DataFrame]:
+        return run_jobs(some, files.read, write, **on, label=name.rpartition(":")[2])
 
-    missing = [path for path in by_path if not path.exists()]
-    if missing and (found := older(missing)):
-        if os.environ.get("ADOPT"):
-            adopt(found, compute, seed)
-        else:
-            count = sum(map(len, found.values()))
-            _log.warning("%s: %d chunks have rows of other code; ADOPT=1 tries them", name, count)
-    stored = compute(by_path)
-    parts = [stored[job.path].assign(start=k * chunk) for k, job in enumerate(jobs)]
-    rows = pd.concat(parts, ignore_index=True)
-    rows["image"] += rows.pop("start")
+    found = files.older(job.path for job in jobs if not job.path.exists())
+    if os.environ.get("ADOPT"):
+        files.adopt(found, lambda paths: compute(j for j in jobs if j.path in paths), seed)
+    elif count := len(set().union(*found.values())):
+        _log.warning("%s: %d chunks have rows of other code; ADOPT=1 tries them", name, count)
+    stored = compute(jobs)
+    adopted = Counter(part.attrs["adopted"] for part in stored.values() if "adopted" in part.attrs)
+    parts = [stored[job.path] for job in jobs]  # two of the same photos have one path
+    parts = [part.assign(image=part["image"] + k * chunk) for k, part in enumerate(parts)]
+    rows = pd.concat(parts).sort_values("image", kind="stable", ignore_index=True)
     rows.insert(0, "image", rows.pop("image"))
     rows.insert(1, "photo", np.array(photos.names, dtype=object)[rows["image"]])
-    rows = rows.sort_values("image", kind="stable", ignore_index=True)
-    adopted = Counter(part.attrs.get("adopted") for part in stored.values())
-    del adopted[None]
     rows.attrs["rows"] = {
         "chunks": len(stored),
         "computed": len(computed),
@@ -123,16 +111,16 @@ def chunk_rows(
     rows = _function(protocol)(classifier, photos, photos.pixels(), parameters)
     if "image" not in rows or not rows["image"].isin(range(len(photos))).all():
         raise RowsError(f"{protocol}: its rows need a column image, from 0 to {len(photos) - 1}")
-    return rows
+    return rows.reset_index(drop=True)
 
 
 def _name(protocol: str | Callable) -> str:
     """``module:function``, which every worker can import."""
     if callable(protocol):
         return f"{protocol.__module__}:{protocol.__qualname__}"
-    if protocol not in PROTOCOLS and ":" not in protocol:  # a stored call has the full name
+    if protocol not in PROTOCOLS:
         raise RowsError(f"protocol {protocol!r} is unknown; choose one of: {', '.join(PROTOCOLS)}")
-    return PROTOCOLS.get(protocol, protocol)
+    return PROTOCOLS[protocol]
 
 
 def _function(name: str) -> Callable:
@@ -148,46 +136,31 @@ def _plain(parameters: dict) -> dict:
         raise RowsError(f"parameters must be plain values: {error}") from None
 
 
-def _jobs(name: str, network: Network, photos: Images, parameters: dict, size: int) -> list[Job]:
+def _jobs(
+    name: str, network: Network, photos: Images, parameters: dict, size: int
+) -> Iterator[Job]:
     """One job per chunk of ``size`` photos, in order."""
     if size < 1 or not len(photos):
         raise RowsError(f"{len(photos)} photos in chunks of {size}: expected at least 1 of each")
-    named = {METHODS[text].__module__ for text in _texts(parameters) if text in METHODS}
+    sha256, text = network.sha256, json.dumps(parameters)
+    named = {method.__module__ for key, method in METHODS.items() if f'"{key}"' in text}
     code = code_hash({name.partition(":")[0], *_COMMON, *named})
-    shared = [name, network.sha256, json.dumps(parameters, sort_keys=True), torch.__version__]
     photos = replace(photos, categories=[], skipped=[])  # rows do not depend on these
-    chunks = [photos.subset(slice(k, k + size)) for k in range(0, len(photos), size)]
-    with ThreadPoolExecutor(photos.workers) as pool:
-        contents = list(pool.map(_content, chunks))
-    jobs = []
-    for part, content in zip(chunks, contents, strict=True):
-        given = (name, network, network.sha256, part, content, parameters)
+    for start in range(0, len(photos), size):
+        part = photos.subset(slice(start, start + size))
+        content = _content(part)
+        key = store.digest(torch.__version__, name, sha256, parameters, content)
+        given = (name, network, sha256, part, content, parameters)
         what = " to ".join(dict.fromkeys([part.names[0], part.names[-1]]))
-        path = files.path([*shared, content], code)
-        jobs.append(Job(path, chunk_rows, given, len(part), what))
-    return jobs
-
-
-def _texts(value: object) -> set[str]:
-    """Every text in plain parameters."""
-    if isinstance(value, dict):
-        return set(value).union(*map(_texts, value.values()))
-    return set().union(*map(_texts, value)) if isinstance(value, list) else {str(value)}
+        yield Job(files.path(key, code), chunk_rows, given, len(part), what)
 
 
 def _content(photos: Images) -> str:
-    digest = hashlib.sha256(repr(photos.crop).encode())
-    for photo in photos.photos:
-        try:
-            seen = photo.path.stat()
-            content = _bytes_hash(photo.path, seen.st_size, seen.st_mtime_ns)
-        except OSError as error:
-            raise RowsError(f"{str(photo.path)!r}: {error.strerror}") from None
-        known = content, photo.target, photo.instances, photo.eye, photo.foot
-        digest.update(repr(known).encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=100_000)
-def _bytes_hash(path: Path, size: int, changed: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The hash of all that rows may depend on: of a photo not its name."""
+    try:
+        return store.digest(
+            repr(photos.crop),
+            [(p.path, p.target, p.instances, p.eye, p.foot) for p in photos.photos],
+        )
+    except OSError as error:
+        raise RowsError(str(error)) from None

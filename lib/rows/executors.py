@@ -23,7 +23,11 @@ class RowsError(RuntimeError):
     """One line that says what is wrong: a setting, a worker, a photo."""
 
 
-def open_executor(workers: str = "", *, gpu: bool = False) -> Executor:
+class Workers(Executor):
+    width: int
+
+
+def open_executor(workers: str = "", *, gpu: bool = False) -> Workers:
     """The executor for ``workers``: "" is here, "4" four processes, "tcp://host:8786" a cluster.
 
     With ``gpu`` a cluster gives each job one unit of the resource ``GPU``. Raises `RowsError`.
@@ -37,21 +41,21 @@ def open_executor(workers: str = "", *, gpu: bool = False) -> Executor:
     return Processes(int(workers)) if int(workers or 0) else Here()
 
 
-class Here(Executor):
+class Here(Workers):
     """Runs each job as it is submitted, in this process, with all of its threads."""
 
     width = 1
 
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
+    def submit(self, function: Callable, /, *arguments) -> Future:
         future: Future = Future()
         try:
-            future.set_result(function(*arguments, **options))
+            future.set_result(function(*arguments))
         except Exception as error:
             future.set_exception(error)
         return future
 
 
-class Processes(Executor):
+class Processes(Workers):
     """Spawned processes of one thread each. When one dies, the next job finds new ones."""
 
     def __init__(self, count: int):
@@ -62,12 +66,12 @@ class Processes(Executor):
         spawn = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(self.count, mp_context=spawn, initializer=_begin)
 
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
+    def submit(self, function: Callable, /, *arguments) -> Future:
         try:
-            return self._pool.submit(on_worker, function, *arguments, **options)
+            return self._pool.submit(on_worker, function, *arguments)
         except BrokenExecutor:
             self._start()
-            return self._pool.submit(on_worker, function, *arguments, **options)
+            return self._pool.submit(on_worker, function, *arguments)
 
     def __exit__(self, *_) -> None:
         for process in list((self._pool._processes or {}).values()):  # public from Python 3.14 on
@@ -75,7 +79,7 @@ class Processes(Executor):
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Cluster(Executor):
+class Cluster(Workers):
     """A Dask cluster. Its scheduler repeats what a worker that died was doing."""
 
     def __init__(self, address: str, gpu: bool):
@@ -94,23 +98,23 @@ class Cluster(Executor):
 
     @property
     def width(self) -> int:
-        return 2 * max(1, sum(self._client.nthreads().values()))
+        return 2 * max(1, sum(self._client.nthreads().values()))  # pyright: ignore[reportAttributeAccessIssue]
 
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        return self._executor.submit(on_worker, function, *arguments, **options)
+    def submit(self, function: Callable, /, *arguments) -> Future:
+        return self._executor.submit(on_worker, function, *arguments)
 
     def __exit__(self, *_) -> None:
         self._executor.shutdown(wait=False)
         self._client.close()
 
 
-def on_worker(function: Callable, /, *arguments, **options):
+def on_worker(function: Callable, /, *arguments):
     """Run one job on a worker: one thread, no progress bar; what goes wrong names the worker."""
     os.environ["REPORT_PROGRESS"] = "off"
     with _one_at_a_time:
         torch.set_num_threads(1)
         try:
-            return function(*arguments, **options)
+            return function(*arguments)
         except Exception as error:
             where = f"worker {socket.gethostname()}:{os.getpid()}"
             raise RowsError(f"{where}: {describe(error)}") from error
@@ -126,6 +130,7 @@ def _begin() -> None:
     """In a new process: Ctrl-C is its parent's to handle, and it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def follow() -> None:
         wait([parent.sentinel])

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lib.core.progress import progress
-from lib.rows.executors import RowsError, describe, open_executor
+from lib.rows.executors import RowsError, Workers, describe, open_executor
 
 ATTEMPTS = 3
 SECONDS_BETWEEN_LOOKS = 0.2  # at jobs that another process is computing
@@ -61,7 +61,7 @@ def run_jobs(
 
 
 class _Run:
-    def __init__(self, jobs: list[Job], read, write, executor: Executor, advance):
+    def __init__(self, jobs: list[Job], read, write, executor: Workers, advance):
         self.read, self.write, self.executor, self.advance = read, write, executor, advance
         self.waiting = deque(jobs)
         self.running: dict[Future, Job] = {}
@@ -74,12 +74,12 @@ class _Run:
     def finish(self) -> dict[Path, Any]:
         try:
             while self.waiting or self.running:
-                pause = SECONDS_BETWEEN_LOOKS if self._submit() else None
+                self._submit()
                 if self.running:
-                    for future in wait(self.running, pause, FIRST_COMPLETED).done:
+                    for future in wait(self.running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED).done:
                         self._take(future, self.running.pop(future))
-                elif pause:
-                    time.sleep(pause)
+                elif self.waiting:
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
             for lock in self.locks.values():
                 lock.release()
@@ -90,26 +90,23 @@ class _Run:
             )
         return self.results
 
-    def _submit(self) -> bool:
-        """Keep the workers busy; whether some jobs wait for another process that computes them."""
-        locked = 0
-        while len(self.waiting) > locked:
+    def _submit(self) -> None:
+        """Keep the workers busy with jobs that no other process computes."""
+        for _ in range(len(self.waiting)):
             if len(self.running) >= (1 if self.suspects else self.executor.width):
-                return False
+                return
             job = self.waiting.popleft()
             lock = FileLock(job.path.with_suffix(".lock"))
             try:
                 lock.acquire(blocking=False)
             except Timeout:
                 self.waiting.append(job)
-                locked += 1
                 continue
             self.locks[job] = lock
             if (value := self.read(job.path)) is not None:
                 self._done(job, value)
             else:
                 self.running[self.executor.submit(job.function, *job.arguments)] = job
-        return bool(locked)
 
     def _take(self, future: Future, job: Job) -> None:
         self.suspects.discard(job)
@@ -125,10 +122,10 @@ class _Run:
         self.failures[job] += 1
         if self.failures[job] == ATTEMPTS:
             self.failed.append(f"{job.what or job.path.name}: {describe(error)}")
-            return
-        if isinstance(error, BrokenExecutor):
-            self.suspects.add(job)
-        self.waiting.appendleft(job)
+        else:
+            self.waiting.appendleft(job)
+            if isinstance(error, BrokenExecutor):
+                self.suspects.add(job)
 
     def _done(self, job: Job, value: Any) -> None:
         self.results[job.path] = value

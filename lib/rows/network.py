@@ -1,10 +1,10 @@
 """A network by name: what is sent to a worker in its place."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from lib.core import store
 from lib.networks.classifier import EMBEDDED, Classifier, load_classifier
 
 
@@ -23,20 +23,16 @@ class Network:
             object.__setattr__(self, "weights", str(absolute))
 
     def load(self) -> Classifier:
-        return _load(self)[0]
+        return _load(self)
 
     @property
     def sha256(self) -> str:
         """Hash of weights, architecture and normalization; the device does not count."""
-        return _load(self)[1]
+        made = self.load()
+        form = getattr(made.network, "code", ""), repr(made.network)
+        return store.digest(made.sha256, form, made.mean, made.std)
 
 
 @lru_cache(maxsize=2)
-def _load(spec: Network) -> tuple[Classifier, str]:
-    classifier = load_classifier(
-        spec.name, weights=spec.weights, device=spec.device, seed=spec.seed
-    )
-    graph = getattr(classifier.network, "code", ""), repr(classifier.network)
-    pixels = classifier.mean.flatten().tolist(), classifier.std.flatten().tolist()
-    parts = (classifier.sha256, *graph, *pixels)
-    return classifier, hashlib.sha256(repr(parts).encode()).hexdigest()
+def _load(spec: Network) -> Classifier:
+    return load_classifier(**asdict(spec))

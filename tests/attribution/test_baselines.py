@@ -105,6 +105,7 @@ def test_baselines_do_not_share_memory_with_the_images(images):
         resolve_baseline(torch.zeros(1, device="meta"), images)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("baseline", "says"),
     [

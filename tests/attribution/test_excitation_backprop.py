@@ -150,6 +150,7 @@ def test_a_sum_splits_in_proportion():
         assert arrived.item() == pytest.approx(share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "alexnet", "googlenet"])
 def test_networks_of_torchvision(name, pixels):
     network = load_classifier(name, weights="random")
@@ -205,6 +206,7 @@ def test_what_the_rule_does_not_cover_is_named(network, named):
         excitation_backprop(wrapped(network, 3), torch.rand(1, 3, 16, 16), torch.tensor([0]))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_other_bad_input(small):
     images, targets = torch.rand(1, 3, 16, 16), torch.tensor([0])
     with pytest.raises(ValueError, match="SiLU"):

@@ -139,6 +139,7 @@ def test_embedded_network_with_photographs(classifier, photos, pixels):
     assert ours.shape == (2, 3, 224, 224) and torch.isfinite(ours).all() and ours.abs().sum() > 0
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

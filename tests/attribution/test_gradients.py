@@ -238,6 +238,7 @@ def test_baselines_by_name_level_and_tensor(small64, images64):
     assert maps(images64).abs().max() == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_options_are_one_clear_error(small64, images64):
     bad = [
         ({"steps": 0}, "steps must be at least 1"),

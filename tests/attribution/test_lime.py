@@ -185,6 +185,7 @@ def test_more_samples_agree_better(small):
     assert agreement[400] > agreement[25]
 
 
+@pytest.mark.slow
 def test_real_network_and_photo(classifier, photos, pixels):
     found = explain_lime(classifier, pixels[:1], photos.targets[:1], samples=60, segments="slic")[0]
     assert found.predictions[0] == pytest.approx(
@@ -263,6 +264,7 @@ def test_rows_have_exactly_the_share_off():
     assert len({row.tobytes() for row in rows}) > 6
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

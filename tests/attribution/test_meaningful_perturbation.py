@@ -334,6 +334,7 @@ def test_a_target_out_of_range_is_refused(small):
         learn_masks(small, torch.rand(1, 3, 16, 16), torch.tensor([4]), cache=False)
 
 
+@pytest.mark.slow
 def test_photos_lose_their_score_to_the_mask(classifier, pixels, photos):
     images, targets = pixels[[0, 13]], photos.targets[[0, 13]]
     learned = learn_masks(classifier, images, targets, MaskSettings(iterations=10), cache=False)

@@ -93,6 +93,7 @@ def test_batch_size_and_order_do_not_matter(small):
     assert torch.equal(images, before)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -120,6 +121,7 @@ def test_scores_that_are_no_numbers_and_targets_without_a_score_are_refused(exac
         occlusion(one, image, torch.tensor([1]), window=4, stride=4)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bytes_are_refused(small):
     with pytest.raises(ValueError, match="float tensor"):
         occlusion(small, torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.tensor([0]))

@@ -82,6 +82,7 @@ def test_batch_size_and_order_do_not_matter(small):
     assert not torch.allclose(rise(small, images, targets, masks=40, seed=1), whole)
 
 
+@pytest.mark.slow
 def test_one_pixel_is_found_and_the_error_falls_as_one_over_root_n():
     """f reads pixel (12, 5); with these masks the map converges to E[f M] / p."""
     read = score_of(lambda x: x[:, 0, 12, 5])

@@ -146,6 +146,7 @@ def test_bad_degree(bad):
         x_gradient(wrap(bare(gap_network)), IMAGES, TARGETS, degree=bad)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_images_are_checked_before_the_product():
     for bad in (IMAGES.numpy(), (IMAGES * 255).byte(), IMAGES[0]):
         with pytest.raises(ValueError, match="must be a float tensor"):

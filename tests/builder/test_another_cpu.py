@@ -25,9 +25,12 @@ MACHINES = {  # name -> (what PyTorch then says, threads, environment)
     "avx2": ("AVX2", 2, {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}),
     "sse": ("DEFAULT", 1, {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}),
 }
-pytestmark = pytest.mark.skipif(
-    MACHINES["native"][0] not in ("AVX2", "AVX512"), reason="this CPU cannot act as another"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        MACHINES["native"][0] not in ("AVX2", "AVX512"), reason="this CPU cannot act as another"
+    ),
+]
 
 
 @pytest.mark.parametrize("name", ["avx2", "sse"])
@@ -56,8 +59,15 @@ def build(slug, root, threads, emulated) -> subprocess.Popen:
     for folder, file in (("notebooks", f"{slug}.ipynb"), ("params/smoke", f"{slug}.yaml")):
         (root / folder).mkdir(parents=True)
         shutil.copy(CODE / folder / file, root / folder)
-    environ = environment() | emulated | {"ATTRIBUTION_CACHE": str(root / "cache")}
-    options = ["--profile", "smoke", "--no-index", "--threads", str(threads)]
+    environ = (
+        environment()
+        | emulated
+        | {
+            "ATTRIBUTION_CACHE": str(root / "cache"),
+            "OMP_NUM_THREADS": str(threads),
+        }
+    )
+    options = ["--profile", "smoke", "--no-index"]
     return subprocess.Popen(
         command(root, "build", slug, *options), env=environ, cwd=root, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

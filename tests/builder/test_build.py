@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.processes import gone
 from support.projects import (
     LEDGER,
     PARAMETERS,
@@ -19,7 +20,6 @@ from support.projects import (
     command,
     copy_of_built,
     environment,
-    gone,
     kernel_of,
     leftovers,
     make_project,
@@ -37,11 +37,13 @@ from lib.builder.pair import html_build, read_results
 from lib.builder.provenance import content_hash, git_state
 from lib.builder.workspace import Project
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
 def set_parameters(root, text):
-    (root / "params/default/02-quick.yaml").write_text(text)
+    (root / "params/default/02-brief.yaml").write_text(text)
 
 
 def test_both_files_carry_the_same_hash_and_everything_recorded():
@@ -87,17 +89,17 @@ def test_a_failure_leaves_the_last_good_report_and_says_so(tmp_path, fault, says
     root = copy_of_built(tmp_path)
     good = state(root)
     set_parameters(root, f"fault: {fault}\n")
-    done = reports(root, "build", "quick", "--timeout", "2")
+    done = reports(root, "build", "brief", "--timeout", "2")
     assert done.returncode == 1
-    assert "02-quick  FAILED (cell 3): " + says in done.stderr
+    assert "02-brief  FAILED (cell 3): " + says in done.stderr
     assert "Traceback" not in done.stderr
     after = state(root)
-    page = after.pop("02-quick.FAILED.html").decode()
-    for name in ("02-quick.html", "02-quick.json", "01-sample.html"):
+    page = after.pop("02-brief.FAILED.html").decode()
+    for name in ("02-brief.html", "02-brief.json", "01-sample.html"):
         assert after[name] == good[name]
     assert "<b>this cell" not in page
-    assert "02-quick could not be built" in page
-    assert "make 02-quick" in page
+    assert "02-brief could not be built" in page
+    assert "make 02-brief" in page
     assert "sys" in page  # the failing cell is shown
     if fault == "error":
         assert "Traceback (most recent call last)" in page or "ValueError" in page
@@ -106,10 +108,10 @@ def test_a_failure_leaves_the_last_good_report_and_says_so(tmp_path, fault, says
     assert leftovers(root) == []
 
     set_parameters(root, "steps: 5\n")  # what was good before is current again: no kernel needed
-    done = reports(root, "build", "quick")
+    done = reports(root, "build", "brief")
     assert done.returncode == 0
     assert "is current" in done.stdout
-    assert not (root / "reports/default/02-quick.FAILED.html").exists()
+    assert not (root / "reports/default/02-brief.FAILED.html").exists()
 
 
 QUESTION, VERDICTS = "Is one equal to one?", "report.verdicts()"
@@ -127,21 +129,21 @@ def test_a_page_that_is_not_fit_is_not_put_in_place(tmp_path, case):
     root = make_project(tmp_path / "project")
     cells = [(kind, source.replace(old, new), *tags) for kind, source, *tags in QUICK]
     assert cells != QUICK
-    write_notebook(root, "02-quick", cells)
-    done = reports(root, "build", "quick")
+    write_notebook(root, "02-brief", cells)
+    done = reports(root, "build", "brief")
     assert done.returncode == 1, done.stdout
     assert says in done.stderr
-    assert sorted(state(root)) == ["02-quick.FAILED.html", "index.html"]
+    assert sorted(state(root)) == ["02-brief.FAILED.html", "index.html"]
 
 
 def test_a_claim_of_the_ledger_must_be_recorded(tmp_path):
     root = make_project(tmp_path / "project")
-    row = "QU-2,02-quick,Another document,Two is two.,Identity.\n"
+    row = "QU-2,02-brief,Another document,Two is two.,Identity.\n"
     (root / "lib/core/claims.csv").write_text(LEDGER + row)
     cells = [list(cell) for cell in QUICK]
     cells[-1][1] = cells[-1][1].replace("report.verdicts()", "")
-    write_notebook(root, "02-quick", cells)
-    done = reports(root, "build", "quick")
+    write_notebook(root, "02-brief", cells)
+    done = reports(root, "build", "brief")
     assert done.returncode == 1
     assert "claims of the ledger were not recorded: QU-2" in done.stderr
 
@@ -151,18 +153,18 @@ def test_what_is_current_is_not_built_again(tmp_path):
     before = {p: p.stat().st_mtime_ns for p in (root / "reports/default").iterdir()}
     for path in root.rglob("*"):  # a fresh clone: every time stamp is new, in any order
         os.utime(path, (1e9, 1e9))
-    done = reports(root, "build", "sample", "quick")
+    done = reports(root, "build", "sample", "brief")
     assert (done.returncode, done.stdout.count("is current")) == (0, 2)
     assert all(path.stat().st_mtime == 1e9 for path in before if path.name != "index.html")
 
 
 def ingredient_notebook(root):
-    path = root / "notebooks/02-quick.ipynb"
+    path = root / "notebooks/02-brief.ipynb"
     path.write_text(path.read_text().replace("Is one equal", "Is 1 equal"))
 
 
 def ingredient_tag(root):
-    path = root / "notebooks/02-quick.ipynb"
+    path = root / "notebooks/02-brief.ipynb"
     notebook = json.loads(path.read_text())
     notebook["cells"][2]["metadata"]["tags"] = ["remove-input"]
     path.write_text(json.dumps(notebook))
@@ -198,15 +200,15 @@ def ingredient_pins(root):
 )
 def test_each_ingredient_makes_it_stale(tmp_path, change):
     root = copy_of_built(tmp_path)
-    before = content_hash(resolve_run(Project(root), "02-quick", "default"))
+    before = content_hash(resolve_run(Project(root), "02-brief", "default"))
     change(root)
-    assert content_hash(resolve_run(Project(root), "02-quick", "default")) != before
+    assert content_hash(resolve_run(Project(root), "02-brief", "default")) != before
 
 
 def test_what_does_not_matter_does_not_make_it_stale(tmp_path):
     root = copy_of_built(tmp_path)
-    before = content_hash(resolve_run(Project(root), "02-quick", "default"))
-    path = root / "notebooks/02-quick.ipynb"
+    before = content_hash(resolve_run(Project(root), "02-brief", "default"))
+    path = root / "notebooks/02-brief.ipynb"
     notebook = json.loads(path.read_text())
     notebook["metadata"]["kernelspec"]["display_name"] = "another"
     notebook["cells"][2] |= {"execution_count": 7, "outputs": [], "id": "other"}
@@ -215,13 +217,13 @@ def test_what_does_not_matter_does_not_make_it_stale(tmp_path):
     (root / "lib/__pycache__").mkdir()
     (root / "lib/__pycache__/x.pyc").write_bytes(b"x")
     set_parameters(root, "# a remark\nsteps: 5\n")
-    assert content_hash(resolve_run(Project(root), "02-quick", "default")) == before
+    assert content_hash(resolve_run(Project(root), "02-brief", "default")) == before
 
 
 def test_a_changed_picture_in_the_users_folder_makes_it_stale(tmp_path):
     root = copy_of_built(tmp_path)
     (tmp_path / "pictures").mkdir()
-    run = resolve_run(Project(root), "02-quick", "default", None, f"images={tmp_path}/pictures")
+    run = resolve_run(Project(root), "02-brief", "default", None, f"images={tmp_path}/pictures")
     before = content_hash(run)
     (tmp_path / "pictures/new.jpg").write_bytes(b"x")
     assert content_hash(run) != before
@@ -236,7 +238,7 @@ def test_a_photo_behind_a_link_is_seen_and_loops_end(tmp_path):
     (tmp_path / "pictures/cat").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "pictures/loop").symlink_to(tmp_path / "pictures")
     (tmp_path / "pictures/dead.jpg").symlink_to("nowhere")
-    run = resolve_run(Project(root), "02-quick", "default", None, f"images={tmp_path}/pictures")
+    run = resolve_run(Project(root), "02-brief", "default", None, f"images={tmp_path}/pictures")
     before, times = content_hash(run), photo.stat()
     photo.write_bytes(b"y")
     os.utime(photo, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a copy that keeps times does
@@ -249,7 +251,7 @@ def test_code_behind_a_link_is_seen_and_loops_end(tmp_path):
     (tmp_path / "elsewhere/code.py").write_text("x = 1")
     (root / "lib/linked").symlink_to(tmp_path / "elsewhere")
     (root / "lib/loop").symlink_to(root / "lib")
-    run = resolve_run(Project(root), "02-quick", "default")
+    run = resolve_run(Project(root), "02-brief", "default")
     before = content_hash(run)
     (tmp_path / "elsewhere/code.py").write_text("x = 2")
     assert content_hash(run) != before
@@ -258,36 +260,37 @@ def test_code_behind_a_link_is_seen_and_loops_end(tmp_path):
 @pytest.mark.parametrize("name", ["plan.png", "helper.py", "table.csv"])
 def test_what_a_notebook_names_beside_it_makes_it_stale(tmp_path, name):
     root = copy_of_built(tmp_path)
-    path = root / "notebooks/02-quick.ipynb"
+    path = root / "notebooks/02-brief.ipynb"
     path.write_text(path.read_text().replace("Is one", "See plan.png, helper, table.csv. Is one"))
-    run = resolve_run(Project(root), "02-quick", "default")
+    run = resolve_run(Project(root), "02-brief", "default")
     before = content_hash(run)
     (root / "notebooks" / name).write_bytes(b"x")
     assert content_hash(run) != before
 
 
-@pytest.mark.parametrize("damaged", ["02-quick.html", "02-quick.json"])
+@pytest.mark.parametrize("damaged", ["02-brief.html", "02-brief.json"])
 def test_a_pair_that_does_not_match_is_built_again(tmp_path, damaged):
     root = copy_of_built(tmp_path)
     path = root / "reports/default" / damaged
     path.write_text(path.read_text()[: 200 if damaged.endswith("json") else 100])
-    done = reports(root, "build", "quick")
+    done = reports(root, "build", "brief")
     assert (done.returncode, "done:" in done.stdout) == (0, True)
-    run = resolve_run(Project(root), "02-quick", "default")
-    assert html_build(root / "reports/default/02-quick.html") == content_hash(run)
+    run = resolve_run(Project(root), "02-brief", "default")
+    assert html_build(root / "reports/default/02-brief.html") == content_hash(run)
 
 
-def test_the_notebook_that_was_read_is_the_one_that_runs(tmp_path):
+def test_the_notebook_that_was_read_is_the_one_that_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     root = copy_of_built(tmp_path)
-    path = root / "notebooks/02-quick.ipynb"
+    path = root / "notebooks/02-brief.ipynb"
     path.write_text(path.read_text().replace(", steps, varies", ", 1, varies"))
-    run = resolve_run(Project(root), "02-quick", "default")
+    run = resolve_run(Project(root), "02-brief", "default")
     path.write_text(path.read_text().replace(", 1, varies", ", 2, varies"))
-    assert make(run, threads=1) == "built"
-    results = read_results(root / "reports/default/02-quick.json")
+    assert make(run) == "built"
+    results = read_results(root / "reports/default/02-brief.json")
     assert results["metrics"] == {"steps": 1}
     assert results["provenance"]["content_hash"] == content_hash(run)
-    assert "done:" in reports(root, "build", "quick").stdout  # and what is there now is not it
+    assert "done:" in reports(root, "build", "brief").stdout  # and what is there now is not it
 
 
 @pytest.mark.parametrize("changed", ["lib/new.py", "notebooks/plan.png"])
@@ -296,26 +299,26 @@ def test_what_changes_in_the_middle_makes_it_stale(tmp_path, changed):
     cells = [list(cell) for cell in QUICK]
     cells[0][1] += " plan.png"
     cells[2][1] = f"open('../{changed}', 'w').write('x')"
-    write_notebook(root, "02-quick", cells)
-    done = reports(root, "build", "quick")
+    write_notebook(root, "02-brief", cells)
+    done = reports(root, "build", "brief")
     assert (done.returncode, "it counts as stale" in done.stdout) == (0, True)
-    carried = read_results(root / "reports/default/02-quick.json")["provenance"]["content_hash"]
-    assert carried == html_build(root / "reports/default/02-quick.html") == "changed-while-made"
+    carried = read_results(root / "reports/default/02-brief.json")["provenance"]["content_hash"]
+    assert carried == html_build(root / "reports/default/02-brief.html") == "changed-while-made"
 
 
 def test_an_experiment_goes_to_its_own_folder(tmp_path):
     root = copy_of_built(tmp_path)
     before = state(root / ".")
-    done = reports(root, "build", "quick", "--set", "steps=9")
+    done = reports(root, "build", "brief", "--set", "steps=9")
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1].endswith("reports/default/ is untouched.")
-    results = read_results(root / "reports/custom/02-quick.json")
+    results = read_results(root / "reports/custom/02-brief.json")
     assert results["metrics"] == {"steps": 9}
-    assert results["provenance"]["command"] == "make 02-quick SET=steps=9"
+    assert results["provenance"]["command"] == "make 02-brief SET=steps=9"
     assert (root / "reports/custom/index.html").exists()
     for name, content in before.items():
         assert (root / "reports/default" / name).read_bytes() == content
-    assert "is current" in reports(root, "build", "quick", "--set", "steps=9").stdout
+    assert "is current" in reports(root, "build", "brief", "--set", "steps=9").stdout
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -323,7 +326,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, sent):
     root = copy_of_built(tmp_path)
     set_parameters(root, "pause: 500\n")
     before = state(root)
-    builder = start(root, "build", "quick")
+    builder = start(root, "build", "brief")
     kernel = kernel_of(root, builder)
     builder.send_signal(sent)
     _, errors = builder.communicate(timeout=20)
@@ -337,7 +340,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, sent):
 def test_an_interrupt_names_what_was_already_made(tmp_path):
     root = make_project(tmp_path / "project")
     set_parameters(root, "pause: 500\n")
-    builder = start(root, "build", "sample", "quick")
+    builder = start(root, "build", "sample", "brief")
     kernel_of(root, builder)
     builder.send_signal(signal.SIGINT)
     _, errors = builder.communicate(timeout=20)
@@ -349,7 +352,7 @@ def test_kill_9_leaves_no_half_report_and_the_next_build_cleans_up(tmp_path):
     root = copy_of_built(tmp_path)
     set_parameters(root, "pause: 500\n")
     before = state(root)
-    builder = start(root, "build", "quick")
+    builder = start(root, "build", "brief")
     kernel = kernel_of(root, builder)
     runtime = next((root / ".cache/build").glob("*/runtime")).read_text()
     builder.kill()
@@ -358,9 +361,9 @@ def test_kill_9_leaves_no_half_report_and_the_next_build_cleans_up(tmp_path):
     assert leftovers(root) != []
     assert gone(kernel)  # the kernel notices that its parent is gone
     set_parameters(root, "steps: 8\n")
-    done = reports(root, "build", "quick")
+    done = reports(root, "build", "brief")
     assert done.returncode == 0
-    assert read_results(root / "reports/default/02-quick.json")["metrics"] == {"steps": 8}
+    assert read_results(root / "reports/default/02-brief.json")["metrics"] == {"steps": 8}
     assert leftovers(root) == []
     assert not os.path.exists(runtime)
 
@@ -368,11 +371,11 @@ def test_kill_9_leaves_no_half_report_and_the_next_build_cleans_up(tmp_path):
 def test_two_builds_at_once_make_it_once(tmp_path):
     root = copy_of_built(tmp_path)
     set_parameters(root, "steps: 8\npause: 1\n")
-    both = [start(root, "build", "quick") for _ in range(2)]
+    both = [start(root, "build", "brief") for _ in range(2)]
     texts = [builder.communicate(timeout=60) for builder in both]
     assert [builder.returncode for builder in both] == [0, 0], texts
     lines = sorted(text.splitlines()[-1].split(": ")[0] for text, _ in texts)
-    assert lines == ["02-quick  done", "02-quick  is current"]
+    assert lines == ["02-brief  done", "02-brief  is current"]
     assert leftovers(root) == []
 
 
@@ -381,19 +384,19 @@ def test_a_failing_report_does_not_stop_the_others(tmp_path):
     write_notebook(
         root, "00-broken", [QUICK[0], ("code", PARAMETERS, "parameters"), ("code", "1/0")]
     )
-    done = reports(root, "build", "broken", "quick")
+    done = reports(root, "build", "broken", "brief")
     assert done.returncode == 1
     assert "00-broken  FAILED (cell 3): ZeroDivisionError" in done.stderr
     assert sorted(state(root)) == [
         "00-broken.FAILED.html",
-        "02-quick.html",
-        "02-quick.json",
+        "02-brief.html",
+        "02-brief.json",
         "index.html",
     ]
 
 
 def test_the_kernels_environment(monkeypatch, tmp_path):
-    run = resolve_run(Project(built_project()), "02-quick", "default")
+    run = resolve_run(Project(built_project()), "02-brief", "default")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     environment = kernel_environment(run, tmp_path, 3)
     assert "MPLBACKEND" not in environment
@@ -418,22 +421,22 @@ def test_the_readers_own_settings_stay_outside(tmp_path):
     cells[2][1] = "import builtins, matplotlib\nwidth = matplotlib.rcParams['lines.linewidth']"
     values = 'report.metric("touched", hasattr(builtins, "touched") + (width == 99))'
     cells[3][1] = cells[3][1].replace('report.metric("steps", steps, varies="exact")', values)
-    write_notebook(root, "02-quick", cells)
+    write_notebook(root, "02-brief", cells)
     outside = {
         "HOME": str(home),
         "PYTHONSTARTUP": str(home / "b.py"),
         "PYTHONPATH": f"{environment()['PYTHONPATH']}:{home / 'a'}",
         "JUPYTER_PREFER_ENV_PATH": "0",
     }
-    done = reports(root, "build", "quick", **outside)
+    done = reports(root, "build", "brief", **outside)
     assert done.returncode == 0, done.stderr
-    assert read_results(root / "reports/default/02-quick.json")["metrics"] == {"touched": 0}
+    assert read_results(root / "reports/default/02-brief.json")["metrics"] == {"touched": 0}
 
 
 @pytest.mark.parametrize(
     ("code", "status", "says"),
     [
-        ("print('x' * 1_600_000)", 0, "02-quick  warning: the page has 1.6 MB"),
+        ("print('x' * 1_600_000)", 0, "02-brief  warning: the page has 1.6 MB"),
         ("print('x' * 21_000_000)", 1, "FAILED (cell 3): the notebook puts out more than 20 MB"),
         ("import os\nos.write(2, b'deep')\nos.abort()", 1, "FAILED (cell 3): the kernel died"),
         ("1/0  # raises-exception", 1, "FAILED (cell 3): ZeroDivisionError"),
@@ -444,14 +447,14 @@ def test_a_notebook_that_says_too_much_or_ends_too_early(tmp_path, code, status,
     root = make_project(tmp_path / "project")
     cells = [list(cell) for cell in QUICK]
     cells[2][1:] = code.split("  # ")  # what follows is a tag
-    write_notebook(root, "02-quick", cells)
+    write_notebook(root, "02-brief", cells)
     set_parameters(root, "")  # no cell is added: the number is the same
-    done = reports(root, "build", "quick")
+    done = reports(root, "build", "brief")
     assert done.returncode == status
     assert says in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     if "deep" in code:  # what it said below Python is on the page
-        assert "deep" in (root / "reports/default/02-quick.FAILED.html").read_text()
+        assert "deep" in (root / "reports/default/02-brief.FAILED.html").read_text()
 
 
 def test_a_daemon_that_a_notebook_leaves_does_not_hold_our_output(tmp_path):
@@ -461,9 +464,9 @@ def test_a_daemon_that_a_notebook_leaves_does_not_hold_our_output(tmp_path):
     cells[2][1] = f"""import pathlib, subprocess
 daemon = subprocess.Popen(['sleep', '300'], start_new_session=True)
 pathlib.Path({str(note)!r}).write_text(str(daemon.pid))"""
-    write_notebook(root, "02-quick", cells)
+    write_notebook(root, "02-brief", cells)
     try:
-        assert reports(root, "build", "quick").returncode == 0  # it waits for the end of output
+        assert reports(root, "build", "brief").returncode == 0  # it waits for the end of output
     finally:
         os.kill(int(note.read_text()), signal.SIGKILL)
 
@@ -481,7 +484,7 @@ def test_the_commit_is_this_projects_own(tmp_path, monkeypatch):
 def test_a_path_that_python_cannot_import_from_is_refused(tmp_path):
     for room in ("core", "builder"):
         shutil.copytree(ROOT / "lib" / room, tmp_path / "a:b/lib" / room)
-    words = [sys.executable, "-m", "lib.builder", "list"]
+    words = [sys.executable, "-m", "lib.builder", "index"]
     environ = environment() | {"PYTHONPATH": ""}
     done = subprocess.run(words, cwd=tmp_path / "a:b", env=environ, capture_output=True, text=True)
     assert done.returncode == 2
@@ -492,7 +495,7 @@ def test_a_path_that_python_cannot_import_from_is_refused(tmp_path):
 
 @pytest.mark.parametrize("asked", ["²", "1,2", "0", "-1", "two", "99999"])
 def test_a_number_of_threads_that_is_none_is_one_line(tmp_path, asked):
-    done = reports(copy_of_built(tmp_path), "build", "quick", OMP_NUM_THREADS=asked)
+    done = reports(copy_of_built(tmp_path), "build", "brief", OMP_NUM_THREADS=asked)
     assert done.returncode == 2
     assert done.stderr == f"error: OMP_NUM_THREADS={asked}: expected one number, 1 or more\n"
 
@@ -532,13 +535,13 @@ def test_progress_is_one_line_with_name_cell_label_and_seconds(tmp_path):
     cells = [list(cell) for cell in QUICK]
     label = 'open(os.environ["REPORT_PROGRESS"], "w").write("curves\\t43\\t100")\ntime.sleep(0.8)'
     cells[2][1] += "\n" + label
-    write_notebook(root, "02-quick", cells)
-    text = on_a_terminal(root, "build", "quick", TERM="xterm", COLUMNS="80")
+    write_notebook(root, "02-brief", cells)
+    text = on_a_terminal(root, "build", "brief", TERM="xterm", COLUMNS="80")
     lines = text.split("\r\x1b[K")
-    assert any(re.fullmatch(r"02-quick  cell 3/4  curves 43 %  \d+ s", line) for line in lines), (
+    assert any(re.fullmatch(r"02-brief  cell 3/4  curves 43 %  \d+ s", line) for line in lines), (
         lines[-5:]
     )
     assert text.replace("\r\x1b[K", "").count("\n") <= 3
-    assert lines[-1].splitlines()[-1] == "02-quick  done: reports/default/02-quick.html"
-    shared = on_a_terminal(root, "build", "--force", "quick", TERM="xterm", MAKEFLAGS=" -j2")
+    assert lines[-1].splitlines()[-1] == "02-brief  done: reports/default/02-brief.html"
+    shared = on_a_terminal(root, "build", "--force", "brief", TERM="xterm", MAKEFLAGS=" -j2")
     assert "\x1b[K" not in shared  # other reports print too: whole lines only

@@ -116,7 +116,7 @@ CHANGES = {
     "title": (("title",), "Another title"),
     "question": (("question",), "Another?"),
     "profile": (("profile",), "smoke"),
-    "report": (("report",), "02-quick"),
+    "report": (("report",), "02-brief"),
     "changed": (("changed",), []),
     "note": (("note",), "Proven."),
 }
@@ -237,7 +237,7 @@ def test_the_same_judgments_pass_and_are_shown(judged):
     folder = judged_project() / "reports/default"
     page, index = (
         (folder / "04-judged.html").read_text(),
-        index_page(Project(judged_project()), "default"),
+        index_page(Project(judged_project()), "default")[0],
     )
     assert list(shown(judged[0], page, index)) == []
     judged[0]["claims"][1]["parts"][2]["needed_n"] += 1

@@ -29,7 +29,7 @@ def run(arguments, root, **options):
 
 
 def parameters(root, text):
-    (root / "params/default/02-quick.yaml").write_text(text)
+    (root / "params/default/02-brief.yaml").write_text(text)
 
 
 def one_line(text, *says):
@@ -53,18 +53,18 @@ def elsewhere(tmp_path):
 def test_reports_or_cache_on_another_disk(tmp_path, elsewhere, moved):
     root = make_project(tmp_path / "project")
     (root / moved).symlink_to(elsewhere, target_is_directory=True)
-    done = reports(root, "build", "quick")
+    done = reports(root, "build", "brief")
     assert done.returncode == 0, done.stderr
-    assert read_results(root / "reports/default/02-quick.json")["metrics"] == {"steps": 5}
+    assert read_results(root / "reports/default/02-brief.json")["metrics"] == {"steps": 5}
     assert leftovers(root) == []
 
 
 def test_what_a_killed_build_left_beside_the_report_is_removed(tmp_path):
     root = copy_of_built(tmp_path)
     parameters(root, "steps: 6\n")
-    for name in (".02-quick.json.part", ".02-quick.FAILED.html.part"):
+    for name in (".02-brief.json.part", ".02-brief.FAILED.html.part"):
         (root / "reports/default" / name).write_text("half of i")
-    assert reports(root, "build", "quick").returncode == 0
+    assert reports(root, "build", "brief").returncode == 0
     assert leftovers(root) == []
 
 
@@ -109,14 +109,14 @@ def read_only(root, *arguments):
 def test_a_read_only_project_in_which_all_is_current_says_so(tmp_path):
     root = copy_of_built(tmp_path)
     shutil.rmtree(root / ".cache")
-    for arguments in (["build", "sample", "quick"], ["index"]):
+    for arguments in (["build", "sample", "brief"], ["index"]):
         done = read_only(root, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         assert "current" in done.stdout
     assert not (root / ".cache").exists()
 
 
-@pytest.mark.parametrize("arguments", [["build", "quick"], ["index"]])
+@pytest.mark.parametrize("arguments", [["build", "brief"], ["index"]])
 def test_a_read_only_project_in_which_something_is_to_do_is_one_line(tmp_path, arguments):
     root = copy_of_built(tmp_path)
     parameters(root, "steps: 6\n")
@@ -130,7 +130,7 @@ def test_a_read_only_project_in_which_something_is_to_do_is_one_line(tmp_path, a
 def test_a_cache_that_is_a_file_is_one_line(tmp_path):
     root = make_project(tmp_path / "project")
     (root / ".cache").write_text("")
-    done = reports(root, "build", "quick")
+    done = reports(root, "build", "brief")
     assert done.returncode == 1
     one_line(done.stderr, "error: .cache/locks/default: ")
 
@@ -139,26 +139,26 @@ def test_a_cache_deleted_in_the_middle_fails_the_report(tmp_path):
     root = make_project(tmp_path / "project")
     cells = [list(cell) for cell in QUICK]
     cells[2][1] = "import shutil\nshutil.rmtree('../.cache')"
-    write_notebook(root, "02-quick", cells)
-    done = reports(root, "build", "quick")
+    write_notebook(root, "02-brief", cells)
+    done = reports(root, "build", "brief")
     assert done.returncode == 1
-    one_line(done.stderr, "02-quick  FAILED (cell 4): FileNotFoundError")
-    assert sorted(state(root)) == ["02-quick.FAILED.html", "index.html"]
+    one_line(done.stderr, "02-brief  FAILED (cell 4): FileNotFoundError")
+    assert sorted(state(root)) == ["02-brief.FAILED.html", "index.html"]
 
 
 def test_output_that_cannot_be_written_is_one_line_and_loses_nothing(tmp_path):
     root = copy_of_built(tmp_path)
     parameters(root, "fault: stderr\n")  # a warning is said too
     with open("/dev/full", "w") as full:
-        done = run(command(root, "build", "quick"), root, stdout=full)
+        done = run(command(root, "build", "brief"), root, stdout=full)
     assert done.returncode == 1
     one_line(done.stderr, "error: standard output: No space left on device")
-    assert "is current" in reports(root, "build", "quick").stdout
+    assert "is current" in reports(root, "build", "brief").stdout
 
 
 def test_output_that_is_closed_or_not_read_is_silence(tmp_path):
     root = copy_of_built(tmp_path)
-    build = command(root, "build", "quick")
+    build = command(root, "build", "brief")
     closed = run(["sh", "-c", 'exec "$@" <&- >&-', "sh", *build], root)
     assert (closed.returncode, closed.stderr) == (0, "")
     closed = run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *build], root)

@@ -11,6 +11,8 @@ import pytest
 
 from lib.builder import environment
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(environment.__file__)
 
 # a build backend of its own, so that pip needs no index: the project is its requirements

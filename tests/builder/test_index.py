@@ -20,7 +20,8 @@ from lib.builder.workspace import Project
 
 
 def index_of(root, profile="default"):
-    return write_index(Project(root), profile).read_text()
+    write_index(Project(root), profile)
+    return (root / f"reports/{profile}/index.html").read_text()
 
 
 def card_of(html, slug):
@@ -43,14 +44,14 @@ def test_cards_show_picture_question_verdicts_time_and_size(html):
     assert 'alt="A wave of about one period."' in sample
     assert '<a href="01-sample.html">A sample report</a>' in sample
     assert "Does a wave stay below one half" in sample
-    for id, verdict in (("SA-1", "supported"), ("SA-2", "contradicted"), ("SA-3", "inconclusive")):
-        assert f'href="01-sample.html#claim-{id}"' in sample
-        assert f"{id} {verdict}" in sample
+    for n, verdict in enumerate(("supported", "contradicted", "inconclusive"), start=1):
+        assert f'href="01-sample.html#claim-SA-{n}"' in sample
+        assert f"SA-{n} {verdict}" in sample
     assert re.search(r"Built in \d+ s", sample)
     assert re.search(r"\d\.\d MB", sample)
     assert "Stale" not in sample
     assert "failed" not in sample
-    assert "<img" not in card_of(html, "02-quick")
+    assert "<img" not in card_of(html, "02-brief")
 
 
 def test_links_from_cards_lead_into_the_reports(html):
@@ -77,15 +78,15 @@ def test_all_claims_of_the_real_ledger_are_listed(tmp_path):
 def test_states(tmp_path):
     root = copy_of_built(tmp_path)
     project = Project(root)
-    assert card(project, "default", "02-quick").state == "current"
-    (root / "params/default/02-quick.yaml").write_text("steps: 99\n")
-    assert "<b>Stale:</b> its notebook, parameters" in card_of(index_of(root), "02-quick")
-    (root / "params/default/02-quick.yaml").write_text("steps: 5\n")
-    (root / "reports/default/02-quick.FAILED.html").write_text("x")
-    assert "The last build failed" in card_of(index_of(root), "02-quick")
-    assert "This is the report before it" in card_of(index_of(root), "02-quick")
-    (root / "notebooks/02-quick.ipynb").unlink()
-    assert "its notebook is gone" in card_of(index_of(root), "02-quick")
+    assert card(project, "default", "02-brief").state == "current"
+    (root / "params/default/02-brief.yaml").write_text("steps: 99\n")
+    assert "<b>Stale:</b> its notebook, parameters" in card_of(index_of(root), "02-brief")
+    (root / "params/default/02-brief.yaml").write_text("steps: 5\n")
+    (root / "reports/default/02-brief.FAILED.html").write_text("x")
+    assert "The last build failed" in card_of(index_of(root), "02-brief")
+    assert "This is the report before it" in card_of(index_of(root), "02-brief")
+    (root / "notebooks/02-brief.ipynb").unlink()
+    assert "its notebook is gone" in card_of(index_of(root), "02-brief")
 
 
 def test_a_notebook_without_a_report_is_listed(tmp_path):
@@ -105,78 +106,78 @@ def edit(path, old, new):
 @pytest.mark.parametrize(
     ("file", "old", "new", "says"),
     [
-        ("02-quick.json", '"supported"', '"contradicted"', "02-quick.json was edited"),
-        ("02-quick.json", '"estimate": 1.0', '"estimate": 1.00', "02-quick.json was edited"),
-        ("02-quick.json", '"n": 1,', '"n": 900,\n   "n": 1,', "02-quick.json was edited"),
-        ("02-quick.html", "supported", "contradicted", "02-quick.html was edited or damaged"),
-        ("02-quick.html", "</html>", "", "02-quick.html was edited or damaged"),
+        ("02-brief.json", '"supported"', '"contradicted"', "02-brief.json was edited"),
+        ("02-brief.json", '"estimate": 1.0', '"estimate": 1.00', "02-brief.json was edited"),
+        ("02-brief.json", '"n": 1,', '"n": 900,\n   "n": 1,', "02-brief.json was edited"),
+        ("02-brief.html", "supported", "contradicted", "02-brief.html was edited or damaged"),
+        ("02-brief.html", "</html>", "", "02-brief.html was edited or damaged"),
     ],
 )
 def test_an_edited_file_is_neither_current_nor_believed(tmp_path, file, old, new, says):
     root = copy_of_built(tmp_path)
     project = Project(root)
-    run = resolve_run(project, "02-quick", "default")
+    run = resolve_run(project, "02-brief", "default")
     assert is_current(run, content_hash(run))
     edit(root / "reports/default" / file, old, new)
     assert not is_current(run, content_hash(run))
     html = index_of(root)
-    quick = card_of(html, "02-quick")
+    quick = card_of(html, "02-brief")
     assert f"<b>Damaged or edited:</b> {says}" in quick
-    assert "QU-1" not in quick and 'href="02-quick.html' not in html
+    assert "QU-1" not in quick and 'href="02-brief.html' not in html
     assert "3 of 5 claims measured" in html
     row = re.search(r'(?s)<tr id="QU-1">.*?</tr>', html)[0]
     assert "damaged" in row and "badge" not in row
-    assert "is current" not in reports(root, "build", "quick").stdout
-    assert damage(project, "default", "02-quick") == ""
+    assert "is current" not in reports(root, "build", "brief").stdout
+    assert damage(project, "default", "02-brief") == ""
     assert "4 of 5 claims measured" in index_of(root)
 
 
 def half_a_pair(folder):
-    (folder / "02-quick.json").unlink()
+    (folder / "02-brief.json").unlink()
 
 
 def old_format(folder):
-    results = json.loads((folder / "02-quick.json").read_text())
+    results = json.loads((folder / "02-brief.json").read_text())
     for name in ("sha256", "build", "metrics"):
         results.pop(name)
-    (folder / "02-quick.json").write_text(json.dumps(results))
+    (folder / "02-brief.json").write_text(json.dumps(results))
 
 
 def sealed_without_titles(folder):
-    forge(folder.parents[1], "02-quick", lambda results: results.pop("title"))
+    forge(folder.parents[1], "02-brief", lambda results: results.pop("title"))
 
 
 def sealed_without_an_interval(folder):
-    forge(folder.parents[1], "02-quick", lambda results: results["claims"][0].pop("interval"))
+    forge(folder.parents[1], "02-brief", lambda results: results["claims"][0].pop("interval"))
 
 
 def another_report(folder):
     for kind in ("html", "json"):
-        (folder / f"02-quick.{kind}").write_bytes((folder / f"01-sample.{kind}").read_bytes())
+        (folder / f"02-brief.{kind}").write_bytes((folder / f"01-sample.{kind}").read_bytes())
 
 
 def damaged_byte(folder):
-    page = (folder / "02-quick.html").read_bytes()
-    (folder / "02-quick.html").write_bytes(page[:3000] + b"\xff" + page[3001:])
+    page = (folder / "02-brief.html").read_bytes()
+    (folder / "02-brief.html").write_bytes(page[:3000] + b"\xff" + page[3001:])
 
 
 def deep_brackets(folder):
-    (folder / "02-quick.json").write_text("[" * 200_000)
+    (folder / "02-brief.json").write_text("[" * 200_000)
 
 
 def a_folder(folder):
-    (folder / "02-quick.html").unlink()
-    (folder / "02-quick.html").mkdir()
+    (folder / "02-brief.html").unlink()
+    (folder / "02-brief.html").mkdir()
 
 
 def a_link_loop(folder):
-    (folder / "02-quick.html").unlink()
-    (folder / "02-quick.html").symlink_to("02-quick.html")
+    (folder / "02-brief.html").unlink()
+    (folder / "02-brief.html").symlink_to("02-brief.html")
 
 
 def a_pipe(folder):
-    (folder / "02-quick.json").unlink()
-    os.mkfifo(folder / "02-quick.json")
+    (folder / "02-brief.json").unlink()
+    os.mkfifo(folder / "02-brief.json")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_one_bad_file_spoils_one_card(tmp_path, spoil):
     root = copy_of_built(tmp_path)
     spoil(root / "reports/default")
     html = index_of(root)
-    assert "Damaged or edited" in card_of(html, "02-quick")
+    assert "Damaged or edited" in card_of(html, "02-brief")
     assert "SA-1 supported" in card_of(html, "01-sample")
     assert "3 of 5 claims measured" in html
 
@@ -207,7 +208,7 @@ def test_one_bad_file_spoils_one_card(tmp_path, spoil):
 def test_an_odd_name_spoils_no_index(tmp_path, name):
     root = copy_of_built(tmp_path)
     for kind in ("html", "json"):
-        text = (root / f"reports/default/02-quick.{kind}").read_bytes()
+        text = (root / f"reports/default/02-brief.{kind}").read_bytes()
         (root / f"reports/default/{name}.{kind}").write_bytes(text)
     html = index_of(root)
     assert page_problems(html) == []
@@ -230,12 +231,12 @@ def test_a_cover_that_cannot_be_read_is_left_out(size):
 
 def test_experiments_have_an_index_of_their_own(tmp_path):
     root = copy_of_built(tmp_path)
-    assert reports(root, "build", "quick", "--set", "steps=9").returncode == 0
+    assert reports(root, "build", "brief", "--set", "steps=9").returncode == 0
     html = (root / "reports/custom/index.html").read_text()
     assert "01-sample.html" not in html
-    assert "Stale" not in card_of(html, "02-quick")
+    assert "Stale" not in card_of(html, "02-brief")
     (root / "requirements.txt").write_text("changed\n")
-    assert "Stale" in card_of(index_of(root, "custom"), "02-quick")
+    assert "Stale" in card_of(index_of(root, "custom"), "02-brief")
 
 
 def test_the_index_of_an_unknown_profile_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""The Makefile, on a copy of the builder with notebooks of its own."""
+"""The Makefile, on a copy of lib with notebooks of its own."""
 
 import os
 import shutil
@@ -16,6 +16,8 @@ from support.projects import (
     reports,
     write_notebook,
 )
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +61,7 @@ def first(project):
 
 def test_everything_that_can_be_rendered_is_and_the_failure_counts(project, first):
     assert first.returncode != 0
-    assert "02-quick  done: reports/default/02-quick.html" in first.stdout
+    assert "02-brief  done: reports/default/02-brief.html" in first.stdout
     assert "00-broken  FAILED (cell 3): ZeroDivisionError" in first.stderr
     assert first.stdout.splitlines()[-1] == "Open reports/default/index.html"
     index = (project / "reports/default/index.html").read_text()
@@ -95,25 +97,25 @@ def test_one_report_per_core_and_four_at_most(project, monkeypatch, cores, expec
     assert set(project.iterdir()) == before
 
 
-@pytest.mark.parametrize("target", ["02-quick", "quick", "reports/default/02-quick.html"])
+@pytest.mark.parametrize("target", ["02-brief", "brief", "reports/default/02-brief.html"])
 def test_each_name_of_a_report_finds_it_current(project, first, target):
     done = make(project, target)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "02-quick  is current: reports/default/02-quick.html\n"
+    assert done.stdout == "02-brief  is current: reports/default/02-brief.html\n"
 
 
 def test_set_with_quotes_and_dollars_reaches_the_report_as_written(project, first):
-    done = make(project, "quick", "SET=steps=9 kind='cosine' names='[it, \"$$5\"]'")
+    done = make(project, "brief", "SET=steps=9 kind='cosine' names='[it, \"$$5\"]'")
     assert done.returncode == 0, done.stderr
-    results = (project / "reports/custom/02-quick.json").read_text()
+    results = (project / "reports/custom/02-brief.json").read_text()
     assert '"steps": 9' in results
     assert '"$5"' in results
 
 
 def test_anew_makes_again_what_is_current(project, first):
-    assert "02-quick  done" in make(project, "quick", "ANEW=1").stdout
-    assert "02-quick  done" in make(project, "-k", "ANEW=1").stdout
-    assert "02-quick  is current" in make(project, "quick", "ANEW=0").stdout
+    assert "02-brief  done" in make(project, "brief", "ANEW=1").stdout
+    assert "02-brief  done" in make(project, "-k", "ANEW=1").stdout
+    assert "02-brief  is current" in make(project, "brief", "ANEW=0").stdout
 
 
 @pytest.mark.parametrize(("profile", "words"), [("default", ""), ("smoke", " PROFILE=smoke")])
@@ -121,10 +123,10 @@ def test_all_current_is_said_with_the_way_to_make_it_anew(tmp_path, profile, wor
     root = copy_of_built(tmp_path)
     for folder in ("params", "reports"):
         (root / folder / "default").rename(root / folder / profile)
-    assert reports(root, "build", "sample", "quick", "--profile", profile).returncode == 0
+    assert reports(root, "build", "sample", "brief", "--profile", profile).returncode == 0
     said = reports(root, "index", "--profile", profile).stdout.splitlines()
     assert said[0] == f"2 reports are current; make reports{words} ANEW=1 runs them again"
-    (root / "params" / profile / "02-quick.yaml").write_text("steps: 8\n")
+    (root / "params" / profile / "02-brief.yaml").write_text("steps: 8\n")
     said = reports(root, "index", "--profile", profile).stdout.splitlines()
     assert said == [f"Open reports/{profile}/index.html"]
 
@@ -133,7 +135,7 @@ def files(root):
     return {p: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc"}
 
 
-@pytest.mark.parametrize("target", ["reports", "quick", "index", "verify"])
+@pytest.mark.parametrize("target", ["reports", "brief", "index", "verify"])
 def test_a_dry_run_writes_nothing(project, first, target):
     (project / "reports/default/index.html").unlink(missing_ok=True)
     before = files(project)
@@ -143,7 +145,7 @@ def test_a_dry_run_writes_nothing(project, first, target):
 
 
 @pytest.mark.parametrize("name", ["PROFILE", "REPORT", "PARAMS"])
-@pytest.mark.parametrize("target", ["quick", "reports", "index", "verify"])
+@pytest.mark.parametrize("target", ["brief", "reports", "index", "verify"])
 def test_no_value_reaches_the_shell(project, first, name, target):
     value = """x'; touch pwned; echo "$$(touch pwned)`touch pwned`"; '"""
     assert "Traceback" not in make(project, target, f"{name}={value}", "ANEW=0").stderr
@@ -153,9 +155,9 @@ def test_no_value_reaches_the_shell(project, first, name, target):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["quick", "SET=stepz=9"], "error: SET: stepz: no such parameter; did you mean 'steps'?"),
-        (["quick", "PARAMS=none.yaml"], "error: none.yaml: no such file"),
-        (["quick", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
+        (["brief", "SET=stepz=9"], "error: SET: stepz: no such parameter; did you mean 'steps'?"),
+        (["brief", "PARAMS=none.yaml"], "error: none.yaml: no such file"),
+        (["brief", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
         (["verify", "PROFILE=defualt"], "error: PROFILE=defualt: there is no folder"),
         (["quik"], "No rule to make target"),
     ],
@@ -169,10 +171,21 @@ def test_wrong_input_is_one_line(project, first, arguments, says):
 
 def test_help_has_a_line_for_every_public_target(project):
     text = make(project, "help").stdout
-    for target in ("help", "env", "reports", "index", "test", "bench", "verify", "lab", "clean"):
+    targets = "help env reports index test quick bench verify lab clean"
+    for target in targets.split():
         assert f"\n  {target} " in text
     for word in ("PROFILE=", "PARAMS=", "SET=", "NN-slug", "reports/<profile>/NN-slug.html"):
         assert word in text
+
+
+def test_a_report_that_is_named_like_a_target_goes_by_its_number(project, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/07-test.ipynb").touch()
+    shutil.copy(project / "Makefile", tmp_path)
+    assert "lib.builder build 07-test" in make(tmp_path, "07-test", python="echo").stdout
+    done = make(tmp_path, "test", python="echo")
+    assert "pytest" in done.stdout and "lib.builder" not in done.stdout
+    assert done.stderr == ""
 
 
 def test_set_up_runs_by_itself_and_its_failure_is_one_line(project):

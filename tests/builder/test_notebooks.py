@@ -7,11 +7,13 @@ compared here, byte by byte. `SMOKE=07-pixel-removal` restricts the run to some 
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.projects import environment, reports
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -54,29 +56,43 @@ def test_every_profile_has_parameters(path, profile):
     assert (ROOT / "params" / profile / f"{path.stem}.yaml").is_file()
 
 
-@pytest.mark.parametrize("path", CHOSEN, ids=lambda path: path.stem)
-def test_smoke_report_is_built_and_reproduced(path, tmp_path):
-    environment = os.environ | {"REPORT_PROGRESS": "off"}
-    build = [sys.executable, "-m", "lib.builder", "build", path.stem, "--profile", "smoke"]
-    built = subprocess.run([*build, "--no-index"], cwd=ROOT, text=True, capture_output=True)
-    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-    executed = ROOT / ".cache" / "executed" / "smoke" / path.name
-    assert all(cell["execution_count"] for cell in code_cells(source(executed)))
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The notebooks and their parameters alone: nothing is written into the checkout."""
+    root = tmp_path_factory.mktemp("smoke")
+    for folder in ("notebooks", "params"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns(".*"))
+    return root
 
-    copy = ROOT / "notebooks" / f".nbval-{path.name}"  # nbval runs in the notebook's own folder
-    copy.write_text(executed.read_text())
-    try:
-        again = subprocess.run(
-            [*NBVAL, str(copy)],
-            cwd=ROOT,
-            env=environment,
-            text=True,
-            capture_output=True,
-        )
-    finally:
-        copy.unlink()
+
+@pytest.fixture(scope="module", params=CHOSEN, ids=lambda path: path.stem)
+def executed(request, project) -> Path:
+    """One report of the smoke profile, rendered; what it kept serves those that follow."""
+    options = ["--profile", "smoke", "--no-index"]
+    built = reports(project, "build", request.param.stem, *options, timeout=600, **own(project))
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    return project / ".cache/executed/smoke" / request.param.name
+
+
+def own(project: Path) -> dict[str, str]:
+    return {"REPORT_PROGRESS": "off", "ATTRIBUTION_CACHE": str(project / ".cache")}
+
+
+@pytest.mark.slow
+def test_a_smoke_report_is_reproduced(executed, project):
+    cells = code_cells(source(executed))
+    assert all(cell["execution_count"] for cell in cells)
+    copy = project / "notebooks" / f".nbval-{executed.name}"  # nbval runs in the file's own folder
+    shutil.copy(executed, copy)
+    again = subprocess.run(
+        [*NBVAL, str(copy)],
+        cwd=project,
+        env=environment() | own(project),
+        text=True,
+        capture_output=True,
+    )
     assert again.returncode == 0, again.stdout[-6000:]
-    assert f"{len(code_cells(source(executed)))} passed" in again.stdout
+    assert f"{len(cells)} passed" in again.stdout
 
 
 def pictures(notebook: dict) -> list[bytes]:
@@ -89,8 +105,7 @@ def pictures(notebook: dict) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("path", CHOSEN, ids=lambda path: path.stem)
-def test_figures_are_photographs_of_this_run(path):
-    executed = ROOT / ".cache" / "executed" / "smoke" / path.name
+@pytest.mark.slow
+def test_figures_are_photographs_of_this_run(executed):
     found = pictures(source(executed))
     assert found and len(set(found)) == len(found)

@@ -20,7 +20,7 @@ from support.projects import (
 )
 
 from lib.builder.overrides import Run, parse_set, resolve_run
-from lib.builder.parameters import ParameterError, check_values, describe, read_schema
+from lib.builder.parameters import check_values, describe, read_schema
 from lib.builder.workspace import Project, UsageError
 from lib.builder.yamlfile import read_yaml
 
@@ -108,7 +108,7 @@ def test_integer_given_for_a_number_becomes_one(schema):
     ],
 )
 def test_bad_values_are_named_in_one_line(schema, name, value, says):
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(UsageError) as caught:
         check_values(schema, {name: value}, "params/x.yaml", HERE)
     message = str(caught.value)
     assert message.startswith(f"params/x.yaml: {name}: ")
@@ -134,7 +134,7 @@ def test_bad_values_are_named_in_one_line(schema, name, value, says):
     ],
 )
 def test_bad_schemas_are_refused(cell, says):
-    with pytest.raises(ParameterError, match="cell: ") as caught:
+    with pytest.raises(UsageError, match="cell: ") as caught:
         read_schema(cell, "cell", HERE)
     assert says in str(caught.value)
 
@@ -231,14 +231,14 @@ def test_the_type_says_what_a_text_means_in_a_file_and_in_set(name, text, value)
 )
 def test_a_text_of_another_type_is_refused_in_a_short_line(name, text):
     schema = read_schema(TYPES, "cell", HERE)
-    with pytest.raises(ParameterError, match=f"^SET: {name}: .{{5,400}}$"):
+    with pytest.raises(UsageError, match=f"^SET: {name}: .{{5,400}}$"):
         check_values(schema, parse_set(shlex.quote(f"{name}={text}")), "SET", HERE)
 
 
 def test_quoted_text_in_a_file_is_text():
     schema = read_schema(TYPES, "cell", HERE)
     assert check_values(schema, read_yaml("word: 'null'"), "file", HERE) == {"word": "null"}
-    with pytest.raises(ParameterError, match="whole: expected an integer, got '5'"):
+    with pytest.raises(UsageError, match="whole: expected an integer, got '5'"):
         check_values(schema, read_yaml("whole: '5'"), "file", HERE)
 
 
@@ -275,7 +275,7 @@ def test_bad_yaml_is_one_line(text):
 
 @pytest.mark.parametrize("text", ["steps", "=3", "steps=1 steps=2", "title='open"])
 def test_bad_set_names_set(text):
-    with pytest.raises(ParameterError, match=r"^SET: "):
+    with pytest.raises(UsageError, match=r"^SET: "):
         parse_set(text)
 
 
@@ -296,7 +296,7 @@ def test_names_of_methods_and_fills_are_those_of_the_library():
         many = isinstance(parameter.default, list)
         for name in known:
             assert parameter.check([name] if many else name, "file", HERE)
-        with pytest.raises(ParameterError, match=f"{', '.join(known)}.*'grad'"):
+        with pytest.raises(UsageError, match=f"{', '.join(known)}.*'grad'"):
             parameter.check(["grad"] if many else "grad", "file", HERE)
     # a list of names is one of methods or fills, or says itself what it may hold
     others = {name for (_, name), p in sources.items() if p.type == list[str]}
@@ -339,7 +339,7 @@ def test_environment_variable_as_a_value(tmp_path, monkeypatch):
     file.write_text("images: ${SAMPLE_PICTURES}\nsteps: ${SAMPLE_STEPS}\n")
     monkeypatch.setenv("SAMPLE_STEPS", "9")
     monkeypatch.delenv("SAMPLE_PICTURES", raising=False)
-    with pytest.raises(ParameterError, match="SAMPLE_PICTURES is not set"):
+    with pytest.raises(UsageError, match="SAMPLE_PICTURES is not set"):
         resolve_run(project, "01-sample", "default", str(file))
     monkeypatch.setenv("SAMPLE_PICTURES", str(tmp_path))
     run = resolve_run(project, "01-sample", "default", str(file))
@@ -411,10 +411,10 @@ def test_command_line_exits_2_and_touches_nothing(tmp_path, content, arguments, 
 
 def test_every_name_is_checked_before_the_first_kernel(tmp_path):
     root = copy_of_built(tmp_path)
-    (root / "notebooks/02-quick.ipynb").write_text("{}")
-    done = reports(root, "build", "--force", "01-sample", "02-quick")
+    (root / "notebooks/02-brief.ipynb").write_text("{}")
+    done = reports(root, "build", "--force", "01-sample", "02-brief")
     assert done.returncode == 2
-    assert "02-quick.ipynb: not a readable notebook" in done.stderr
+    assert "02-brief.ipynb: not a readable notebook" in done.stderr
     assert state(root) == state(built_project())
 
 
@@ -431,10 +431,10 @@ def test_a_variable_is_raw_text_in_a_value_or_a_list_and_is_named_when_it_is_mis
     monkeypatch.setenv("SAMPLE_NAME", "&x: y # $z")
     monkeypatch.setenv("SAMPLE_STEPS", "")
     where = "params/default/01-sample.yaml: steps: the environment variable SAMPLE_STEPS is"
-    with pytest.raises(ParameterError, match=f"{where} empty"):
+    with pytest.raises(UsageError, match=f"{where} empty"):
         resolve_run(Project(root), "01-sample", "default")
     monkeypatch.delenv("SAMPLE_STEPS")
-    with pytest.raises(ParameterError, match=f"{where} not set"):
+    with pytest.raises(UsageError, match=f"{where} not set"):
         resolve_run(Project(root), "01-sample", "default")
     # what SET gives needs no variable
     run = resolve_run(Project(root), "01-sample", "default", None, "steps=7")
@@ -453,7 +453,7 @@ def test_without_a_file_the_profile_default_is_the_notebook(tmp_path):
     run = resolve_run(Project(root), "01-sample", "default")
     assert (run.parameters["steps"], run.given, run.changed) == (4, {}, [])
     (root / "params/smoke").mkdir(parents=True)
-    with pytest.raises(ParameterError, match=r"params/smoke/01-sample.yaml: no such file"):
+    with pytest.raises(UsageError, match=r"params/smoke/01-sample.yaml: no such file"):
         resolve_run(Project(root), "01-sample", "smoke")
 
 
@@ -475,16 +475,16 @@ def test_without_a_file_the_profile_default_is_the_notebook(tmp_path):
 )
 def test_a_file_that_holds_no_parameters_is_named_in_one_line(tmp_path, make_it):
     make_it(tmp_path / "bad.yaml")
-    with pytest.raises(ParameterError, match=rf"^{tmp_path}/bad.yaml: [^\n]{{5,300}}$"):
+    with pytest.raises(UsageError, match=rf"^{tmp_path}/bad.yaml: [^\n]{{5,300}}$"):
         resolve_run(Project(built_project()), "01-sample", "default", str(tmp_path / "bad.yaml"))
 
 
 @pytest.mark.parametrize("path", ["~nouser/x", "/" + "x" * 5000, "x/\udcff", "new\nline"])
 def test_a_name_that_is_no_file_is_refused_in_one_line(path):
     project = Project(built_project())
-    with pytest.raises(ParameterError, match=r"^SET: images: [^\n]{5,300}$"):
+    with pytest.raises(UsageError, match=r"^SET: images: [^\n]{5,300}$"):
         resolve_run(project, "01-sample", "default", None, f"images='{path}'")
-    with pytest.raises(ParameterError, match=r"^[^\n]{5,6000}: no such file$"):
+    with pytest.raises(UsageError, match=r"^[^\n]{5,6000}: no such file$"):
         resolve_run(project, "01-sample", "default", path)
 
 
@@ -493,7 +493,7 @@ def test_a_path_is_a_file_or_a_folder_but_not_the_whole_disk(schema, tmp_path):
     (tmp_path / "disk").symlink_to("/")
     bad = ["", "/", "//", "/..", "/dev/zero", "a\0b", "\ud800"]
     for path in [*bad, str(tmp_path / "pipe"), str(tmp_path / "disk"), str(tmp_path / "none")]:
-        with pytest.raises(ParameterError, match=r"^x: images: [^\n]{5,300}$"):
+        with pytest.raises(UsageError, match=r"^x: images: [^\n]{5,300}$"):
             check_values(schema, {"images": path}, "x", HERE)
 
 
@@ -506,7 +506,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
 def test_a_file_of_default_that_belongs_to_no_notebook_is_named(tmp_path):
     root = make_project(tmp_path)
     (root / "params/default/01-sample.yaml").rename(root / "params/default/sample.yaml")
-    with pytest.raises(ParameterError, match=r"params/default/sample.yaml: there is no such"):
+    with pytest.raises(UsageError, match=r"params/default/sample.yaml: there is no such"):
         resolve_run(Project(root), "01-sample", "default")
 
 

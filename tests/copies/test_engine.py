@@ -326,6 +326,7 @@ class LivePeak(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_copies(small):
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([0, 1])
@@ -352,6 +353,7 @@ def test_memory_does_not_grow_with_the_number_of_copies(small):
 # --- bad input -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", METHODS)
 def test_bad_input_is_one_clear_error(name, small, images, targets):
     method = METHODS[name]
@@ -383,6 +385,7 @@ def test_bad_input_is_one_clear_error(name, small, images, targets):
         refused("batch_size must be", batch_size=2.5)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_targets_of_any_whole_type(small, images, targets, whole):
     for these in (targets.tolist(), targets.int(), targets.byte(), targets.numpy()):
         assert torch.allclose(gradient(small, images, these), whole["gradient"])

@@ -18,7 +18,7 @@ COUNTS = {"PR": 6, "SG": 7, "XG": 11, "LG": 16, "MP": 10}
 def test_fifty_claims_of_five_documents_cover_every_report():
     assert len(LEDGER) == 50
     for code, count in COUNTS.items():
-        assert {id for id in LEDGER if id.startswith(code)} == {
+        assert {name for name in LEDGER if name.startswith(code)} == {
             f"{code}-{i + 1}" for i in range(count)
         }
     assert {entry.report for entry in LEDGER.values()} == NOTEBOOKS
@@ -54,7 +54,7 @@ def test_published_numbers_are_numbers_and_say_whose_they_are():
 
 
 def test_only_sometimes_is_existential():
-    assert [id for id, entry in LEDGER.items() if entry.existential] == ["LG-6", "LG-10"]
+    assert [name for name, entry in LEDGER.items() if entry.existential] == ["LG-6", "LG-10"]
 
 
 def test_the_head_of_the_file_explains_every_field():

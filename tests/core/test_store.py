@@ -107,7 +107,11 @@ def test_training_mode_and_use_leave_a_networks_key():
 
 def test_the_code_of_a_class_and_pytorchs_version_are_part_of_the_key(tmp_path, monkeypatch):
     file = tmp_path / "networks_of_mine.py"
-    file.write_text("from torch import nn\nclass Mine(nn.Linear):\n    pass\n")
+    file.write_text(
+        "import torch\nfrom torch import nn\n"
+        "@torch.no_grad()\ndef score(x):\n    return x\n"  # another file's function around it
+        "class Mine(nn.Linear):\n    pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     networks_of_mine = importlib.import_module("networks_of_mine")
 
@@ -117,10 +121,11 @@ def test_the_code_of_a_class_and_pytorchs_version_are_part_of_the_key(tmp_path, 
     Heir.__qualname__ = "Heir"
     mine = networks_of_mine.Mine(2, 2)
     heir = Heir(2, 2)
-    before = store.key(mine), store.key(heir), store.key(networks_of_mine.Mine)
+    parts = mine, heir, networks_of_mine.Mine, networks_of_mine.score
+    before = [store.key(part) for part in parts]
     code = store.code(str(file))
     file.write_text(file.read_text() + "    factor = 2\n")
-    after = store.key(mine), store.key(heir), store.key(networks_of_mine.Mine)
+    after = [store.key(part) for part in parts]
     assert all(a != b for a, b in zip(before, after, strict=True))
     assert store.code(str(file)) != code
     monkeypatch.setattr(torch, "__version__", "99.0")
@@ -237,6 +242,7 @@ def compute_alone(key: str, started, count) -> None:
             store.write("training", key, b"result")
 
 
+@pytest.mark.slow
 def test_of_processes_at_once_one_computes(root):
     context = multiprocessing.get_context("spawn")
     started, count, key = context.Barrier(3), context.Value("i", 0), store.key(1)

@@ -2,9 +2,9 @@
 
 import ast
 import importlib.util
+import itertools
 import os
 import threading
-import time
 import unicodedata
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import torch
 from support.photos import photo_folder, save, small
 
 from lib.data import imagenet
-from lib.data.files import decode
-from lib.data.images import ImageError
+from lib.data.files import Crop, decode
+from lib.data.images import ImageError, load_images
 
 
 @pytest.fixture
@@ -71,6 +71,65 @@ def test_three_layouts_and_the_csv_give_the_same_targets_and_pixels(tmp_path, fo
         assert images.names == sorted(images.names) and len(images) == 12
         assert torch.equal(images.targets, reference.targets[order])
         assert torch.equal(images.pixels(), reference.pixels()[order])
+
+
+def test_a_flat_folder_whose_names_begin_with_wnids(tmp_path, folder):
+    reference = small(folder)
+    for name, target in zip(reference.names, reference.targets.tolist(), strict=True):
+        wnid, stem = imagenet.wnids()[target], Path(name).name.removesuffix(".png")
+        new = tmp_path / "flat" / f"{wnid}_{stem}.png"
+        new.parent.mkdir(exist_ok=True)
+        new.write_bytes((folder / name).read_bytes())
+    images = small(tmp_path / "flat")  # sorted by wnid, as the class folders are by their index
+    assert torch.equal(images.targets, reference.targets)
+    assert torch.equal(images.pixels(), reference.pixels())
+    for first, second in ((1, 2), (3, 6), (6, 12)):
+        fewer, more = (small(tmp_path / "flat", limit=n, seed=5).names for n in (first, second))
+        assert len(fewer) == first and set(fewer) < set(more)
+    wnid = imagenet.wnids()[7]
+    for name in (f"{wnid}.png", f"{wnid.upper()}-1.png", f"{wnid}_{wnid}.JPEG"):
+        save(tmp_path / "names" / name)
+    with pytest.raises(ImageError, match=r"names begin with a wnid .* and others .*'N01514668-1"):
+        small(tmp_path / "names")
+    (tmp_path / "names" / f"{wnid.upper()}-1.png").unlink()
+    assert small(tmp_path / "names").targets.tolist() == [7, 7]
+
+
+def test_labels_win_over_the_wnids_of_names(tmp_path):
+    for name in ("n01443537_a.png", "n02123045_b.png"):
+        save(tmp_path / name)
+    assert small(tmp_path).targets.tolist() == [1, 281]
+    mine = tmp_path / "mine.txt"
+    mine.write_text("file,label\nn01443537_a.png,7\nn02123045_b.png,8\n")
+    assert small(tmp_path, labels=mine).targets.tolist() == [7, 8]
+    mine.rename(tmp_path / "labels.csv")
+    assert small(tmp_path).targets.tolist() == [7, 8]
+    with pytest.raises(ImageError, match=r"other.csv' does not exist; labels: "):
+        small(tmp_path, labels=tmp_path / "other.csv")
+
+
+def test_names_that_begin_with_no_wnid_of_a_class(tmp_path):
+    save(tmp_path / "n01443537_a.png")
+    save(tmp_path / "n99999999_wug.png")
+    with pytest.raises(ImageError, match=r"image 'n99999999_wug.png': unknown class 'n99999999'$"):
+        small(tmp_path)
+    kept = small(tmp_path, unreadable="skip")
+    assert kept.names == ["n01443537_a.png"]
+    assert kept.skipped == [("n99999999_wug.png", "unknown class 'n99999999'")]
+    with pytest.raises(ImageError, match=r"unknown class 'n01443537'.*not ImageNet's"):
+        small(tmp_path, categories=["cat", "dog"])
+    (tmp_path / "n99999999_wug.png").rename(tmp_path / "n014435371_wug.png")  # nine digits
+    for unreadable in ("refuse", "skip"):
+        with pytest.raises(ImageError, match=r"'n01443537_a.png'\) and others .*'n014435371_wug"):
+            small(tmp_path, unreadable=unreadable)
+    (tmp_path / "n01443537_a.png").unlink()
+    with pytest.raises(ImageError, match=r"labels: give a csv file .*begin each image's name with"):
+        small(tmp_path)
+
+
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (240, 274), (260, 297), (28, 32)])
+def test_the_margin_of_the_crop_keeps_its_ratio(folder, size, resize):
+    assert load_images(folder, size=size).crop == Crop(size, resize)
 
 
 def test_own_categories(tmp_path):
@@ -137,7 +196,7 @@ def test_bad_label_files(tmp_path):
         "no one column 'label'": (rows, "file,class"),
         "line 4: a second row for 'a.png'": ([*rows, ("a.png", 243)], None),
         "line 3: class index 1000 .*counted from 1": ([("a.png", 1), ("b.png", 1000)], None),
-        "line 3: the file or the label is missing": ([("a.png", 1), ("b.png",)], None),
+        "line 3: the label is missing": ([("a.png", 1), ("b.png",)], None),
         "line 2: unknown class 'wug'": ([("a.png", "wug"), ("b.png", 1)], None),
         "line 2: class 'crane' is ambiguous": ([("a.png", "crane"), ("b.png", 1)], None),
         "line 3: more fields than columns": ([("a.png", 1), ("b.png", "tabby", "cat")], None),
@@ -267,19 +326,22 @@ def test_batches_are_the_pixels(folder, n, workers):
 
 
 def test_batches_decode_a_bounded_number_ahead_and_stop(folder, monkeypatch):
-    count, lock = [0], threading.Lock()
+    count, third, seventh = itertools.count(1), threading.Event(), threading.Event()
 
     def counting(path, crop):
-        with lock:
-            count[0] += 1
+        number = next(count)
+        if number == 3:
+            third.set()
+        if number == 7:
+            seventh.set()
         return decode(path, crop)
 
     monkeypatch.setattr("lib.data.images.decode", counting)
     before = threading.active_count()
     stream = small(folder, workers=1).batches(2)
     next(stream)
-    time.sleep(0.2)  # for all that it would decode ahead; twelve pictures take a few milliseconds
-    assert 2 < count[0] <= 2 + (2 + 2)
+    assert third.wait(30), "what is asked for is decoded, and what comes next"
+    assert not seventh.wait(0.2), "no more than two batches ahead"
     stream.close()
     assert threading.active_count() == before
 
@@ -333,6 +395,7 @@ def test_sha256(folder, monkeypatch):
     assert small(folder).sha256 == listed != changed
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

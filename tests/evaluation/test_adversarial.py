@@ -110,6 +110,7 @@ def noisy_pairs(n=60, shift=0.0):
     return clean, changed
 
 
+@pytest.mark.slow
 def test_the_detector_finds_a_difference_and_only_a_difference():
     assert detection_accuracy(*noisy_pairs(shift=1.0)).mean() > 0.95
     assert abs(detection_accuracy(*noisy_pairs()).mean() - 0.5) < 0.15
@@ -142,6 +143,7 @@ def test_the_detector_does_not_see_the_scale():
     assert len(detection_accuracy(0 * clean, 0 * changed)) == 60
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_detector_refusals():
     clean, changed = noisy_pairs(4)
     with pytest.raises(ValueError, match="4 images cannot be split into 5"):

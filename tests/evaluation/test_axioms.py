@@ -60,6 +60,7 @@ def test_functions_have_the_property_that_their_axiom_needs():
     assert not tiny.homogeneous(tiny.FALLS)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_pass_all_for_every_rule():
     for rule in ("midpoint", "trapezoid", "gauss_legendre", "right_riemann"):
         frame = check_axioms(integrated_gradients, steps=300, rule=rule)
@@ -72,6 +73,7 @@ def test_input_x_gradient_passes_all_without_biases_and_not_with_them():
     assert not holds(input_x_gradient)["sensitivity (a)"]
 
 
+@pytest.mark.slow
 def test_who_fails_what():
     passes = {"implementation invariance", "linearity", "sensitivity (b)", "symmetry"}
     assert {axiom for axiom, ok in holds(gradient).items() if ok} == passes

@@ -175,6 +175,7 @@ def test_area_of_mass():
             area_of_mass(maps, share)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input(toy):
     classifier, images = toy
     maps = bright()

@@ -94,6 +94,7 @@ def test_blur_is_the_authors_kernel():
     assert torch.allclose(blur(flat, flat), flat, atol=1e-6)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input(linear):
     with pytest.raises(ValueError, match="steps must be a whole number from 1, not 0"):
         insertion_deletion_curves(linear, X, T, torch.rand(2, 8, 7), steps=0)

@@ -80,6 +80,7 @@ def test_rows_are_independent_and_inputs_stay(inside):
     assert torch.equal(maps, copy)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("measure", [energy_in_box, pointing_game])
 def test_bad_input(measure, inside):
     ones = torch.ones(1, 60, 50)

@@ -241,6 +241,7 @@ def test_embedded_network(classifier, photos, pixels):
     assert last["logit"].to_numpy() == pytest.approx(clean.tolist(), abs=1e-3)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -48,6 +48,7 @@ def test_photos_are_resized_on_request(photos4):
     assert mosaics.pixels.shape == (2, 3, 3, 6)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input(photos4):
     with pytest.raises(ValueError, match="two cells"):
         make_mosaics(*photos4, rows=1, columns=1)

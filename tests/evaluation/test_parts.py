@@ -48,6 +48,7 @@ def test_parts_are_paired_by_animal():
     assert have_both(points).tolist() == [True, True, False]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input():
     maps = torch.ones(1, 10, 10)
     points = [{"eye": [(3, 3)], "foot": []}]

@@ -224,7 +224,7 @@ def test_a_constant_map_is_a_random_order(exact):
     clean, half, empty = values(frame, "logit").T
     error = (half - clean / 2).std() / 200**0.5
     assert abs((half - (clean + empty) / 2).mean()) < 4 * error
-    top_first = torch.arange(H * W, 0, -1).view(1, H, W).expand(200, H, W)
+    top_first = torch.arange(H * W, 0, -1.0).view(1, H, W).expand(200, H, W)
     biased = values(curves(network, images, top_first, fractions=(0.5,), targets=zeros), "logit")
     assert abs((biased[:, 0] - (clean + empty) / 2).mean()) > 20 * error
 
@@ -316,6 +316,7 @@ def test_reductions_keep_or_drop_the_sign():
 # --- bad input -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_one_clear_error(small, images, maps):
     bad = [
         ({"order": "first"}, "order 'first' is unknown"),

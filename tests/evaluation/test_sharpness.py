@@ -35,6 +35,7 @@ def test_uniform_noise_is_two_thirds_and_blur_lowers_it():
     assert total_variation(gaussian_blur(maps[None], 2.0)[0]).item() < noise / 4
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input():
     with pytest.raises(ValueError, match="no value other than zero"):
         total_variation(torch.zeros(1, 4, 4))

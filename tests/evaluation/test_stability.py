@@ -21,6 +21,7 @@ def test_only_the_order_counts():
     assert torch.allclose(map_correlation(maps, -maps), -torch.ones(2))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input():
     maps = torch.rand(1, 4, 4)
     with pytest.raises(ValueError, match="constant"):

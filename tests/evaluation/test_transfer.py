@@ -53,6 +53,7 @@ def test_null_images():
         null_images(images, "fog")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_masks_of_another_size_are_refused(bright):
     images = torch.rand(2, 3, 8, 8).double()
     for masks in (torch.ones(1, 1, 8, 8), torch.ones(2, 1, 4, 4), torch.ones(2, 8, 8)):

@@ -334,6 +334,7 @@ def test_an_unconverged_solution_is_refused():
     assert found.products % 7 == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "message"),
     [

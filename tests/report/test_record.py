@@ -62,7 +62,7 @@ def test_claims_are_written_whole_after_every_call(report):
 
 
 @pytest.mark.parametrize(
-    ("id", "changes", "says"),
+    ("name", "changes", "says"),
     [
         ("SG-1", {}, "not a claim of 07-pixel-removal"),
         ("PR-9", {}, "not a claim"),
@@ -74,9 +74,9 @@ def test_claims_are_written_whole_after_every_call(report):
         ("PR-1", {"n": 0}, "supported from n = 0"),
     ],
 )
-def test_bad_claims_are_refused(report, id, changes, says):
+def test_bad_claims_are_refused(report, name, changes, says):
     with pytest.raises(ValueError, match=says):
-        report.claim(id, finding(**changes))
+        report.claim(name, finding(**changes))
     assert report.read()["claims"] == []
 
 
@@ -85,7 +85,7 @@ def test_a_claim_that_the_data_cannot_speak_to_has_no_numbers(report, shown):
     (claim,) = report.read()["claims"]
     assert (claim["verdict"], claim["n"]) == ("inconclusive", 0)
     assert (claim["estimate"], claim["interval"]) == (None, [None, None])
-    assert markup.estimate(claim) == "not measurable here"
+    assert markup.parts().estimate(claim) == "not measurable here"
 
 
 def test_a_claim_or_metric_is_recorded_once(report):
@@ -161,6 +161,7 @@ def test_a_trained_metric_has_an_interval_that_holds_it(report, facts, says):
         report.claim("PR-1", finding(estimate=0.8), varies="trained")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("facts", "says"),
     [
@@ -237,8 +238,8 @@ def test_verdicts_need_every_claim(report, shown):
     report.claim("PR-1", finding())
     with pytest.raises(ValueError, match="PR-2, PR-3, PR-4"):
         report.verdicts()
-    for id in ("PR-2", "PR-3", "PR-4"):
-        report.claim(id, finding(verdict="inconclusive", rule="<b>rule</b>"))
+    for name in ("PR-2", "PR-3", "PR-4"):
+        report.claim(name, finding(verdict="inconclusive", rule="<b>rule</b>"))
     report.verdicts()
     html = shown[0][1]
     assert html.count("<tbody") == 4
@@ -341,7 +342,7 @@ def test_a_claim_without_a_part_that_counts_has_no_numbers(second, shown):
     (claim,) = second.read()["claims"]
     assert (claim["verdict"], claim["n"], claim["estimate"]) == ("inconclusive", 0, None)
     assert [part["estimate"] for part in claim["parts"]] == [0.9, 0.9]
-    row = markup.verdict_row(claim)
+    row = markup.parts().verdict_row(claim)
     assert "not measurable here" in row and "No part counts." in row
     assert row.count("its control failed, “a &gt; d” is inconclusive") == 2
 
@@ -352,7 +353,7 @@ def test_parts_that_cannot_be_measured_are_recorded_and_shown(second):
     second.claim("JU-4", claim_verdict([flat, none, above([1, 2], of="few", unit="photos")]))
     (claim,) = second.read()["claims"]
     assert [part["interval"][0] for part in claim["parts"][:2]] == [None, None]
-    row = markup.verdict_row(claim)
+    row = markup.parts().verdict_row(claim)
     for words in ("(no interval)", "no photo has a box", "too few: 2 of at least 10"):
         assert words in row
     assert "10,000" not in row and "would have shown" not in row

@@ -111,6 +111,7 @@ def test_each_group_reaches_to_its_own_wider_limit():
         assert high == pytest.approx(apart + np.hypot(reach["a"][1], reach["b"][0]))
 
 
+@pytest.mark.slow
 @given(t=st.floats(-20, 20), k=st.floats(-1, 1))
 def test_hall_inverts_his_polynomial(t, k):
     polynomial = t + k * t**2 / 3 + k**2 * t**3 / 27 + k / 6

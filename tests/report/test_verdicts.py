@@ -214,6 +214,7 @@ def test_a_failed_gate_makes_a_part_invalid_in_words():
 values = st.lists(st.floats(-100, 100), min_size=10, max_size=30).map(np.array)
 
 
+@pytest.mark.slow
 @given(values, st.floats(-50, 50), st.floats(0.01, 100), st.randoms())
 def test_order_scale_shift_and_sign(values, margin, scale, random):
     assume(values.std() > 1e-2)
@@ -360,6 +361,7 @@ def test_the_record_is_what_the_results_file_holds():
     assert wanted < set(first)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_numbers_of_numpy_are_as_good():
     flags, margin = np.arange(40) < 25, np.float32(0.25)
     parts = [

@@ -88,7 +88,7 @@ def test_the_method_that_parameters_name_counts(project):
 
 def test_what_the_real_protocols_reach(tmp_path):
     roots = [name.partition(":")[0] for name in PROTOCOLS.values()]
-    found = reached(roots)
+    found = set(reached(roots))
     assert {"lib.copies.engine", "lib.copies.imputation", "lib.core.draws"} <= found
     assert not [
         name for name in found if name.startswith(("lib.rows", "lib.builder", "lib.report"))

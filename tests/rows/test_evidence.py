@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,9 +20,11 @@ from support.rows_work import NETWORK, scores
 
 from lib.rows import Job, RowsError, evidence, files, kept, run_jobs
 from lib.rows.__main__ import main
-from lib.rows.adopt import agree
+from lib.rows.code import ROOT
+from lib.rows.estimate import counted
 from lib.rows.evidence import chunk_rows
 from lib.rows.executors import on_worker
+from lib.rows.files import agree
 
 REMOVAL = {
     "methods": {"gradient": {}, "IG": {"method": "integrated_gradients", "steps": 2}, "random": {}},
@@ -131,6 +134,14 @@ def test_whatever_rows_depend_on_computes_them_anew(folder, tmp_path, change):
     assert rows.attrs["rows"]["computed"] == (1 if change in ("label", "bytes") else 3)
 
 
+def test_the_same_photos_twice_are_computed_once_and_numbered_twice(photos):
+    twice = photos.subset([0, 1, 0, 1, 2])
+    rows = evidence(scores, NETWORK, twice, {}, chunk=2)
+    assert rows.attrs["rows"]["computed"] == rows.attrs["rows"]["chunks"] == 2
+    assert rows["image"].tolist() == [0, 1, 2, 3, 4]
+    assert agree(rows["score"][:2].to_frame(), rows["score"][2:4].to_frame().reset_index(drop=True))
+
+
 def test_names_do_not_matter(photos):
     evidence(scores, NETWORK, photos, {}, chunk=4)
     named = replace(photos, photos=tuple(replace(p, name=f"{p.name}!") for p in photos.photos))
@@ -144,7 +155,7 @@ def test_a_damaged_file_is_computed_anew_and_said(photos, cache, caplog, damage)
     before = evidence(scores, NETWORK, photos, {}, chunk=4)
     first, second, *_ = sorted(cache.glob("*.parquet"))
     content = bytearray(first.read_bytes())
-    content[len(content) // 3] ^= 1
+    content[content.index(files.read(first)["score"].to_numpy()[:1].tobytes())] ^= 1
     damaged = {
         "cut short": content[: len(content) // 2],
         "a byte": bytes(content),
@@ -174,9 +185,9 @@ def test_no_flipped_bit_is_believed(tmp_path_factory, data):
 def test_a_missing_photo_names_worker_and_path(photos, tmp_path):
     gone = tmp_path / "gone.png"
     elsewhere = replace(photos, photos=(replace(photos.photos[0], path=gone),))
-    with pytest.raises(RowsError, match=rf"worker \S+:{os.getpid()}: '{gone}': No such file"):
+    with pytest.raises(RowsError, match=rf"worker \S+:{os.getpid()}: {gone} is no file"):
         on_worker(chunk_rows, "removal", NETWORK, NETWORK.sha256, elsewhere, "", {})
-    with pytest.raises(RowsError, match=f"'{gone}': No such file"):
+    with pytest.raises(RowsError, match=f"^{gone} is no file"):
         evidence(scores, NETWORK, elsewhere, {})
 
 
@@ -255,7 +266,7 @@ def test_rows_of_other_code_that_differ_are_computed_anew(photos, cache, monkeyp
     monkeypatch.setenv("ADOPT", "1")
     rows = evidence(scores, NETWORK, photos, {}, chunk=1).attrs["rows"]
     assert (rows["computed"], rows["adopted"]) == (12, {})
-    assert "gave other rows: its 12 chunks are computed anew" in caplog.text
+    assert "gave other rows: none is adopted" in caplog.text
 
 
 def test_rows_of_other_code_are_not_taken_unasked(photos, cache, monkeypatch, caplog):
@@ -297,7 +308,7 @@ def test_rows_are_listed_by_report_and_shared_ones_survive_a_cleaning(photos, ca
 
 def test_the_command_line_refuses_in_one_line(photos, cache, capsys):
     evidence(scores, NETWORK, photos, {}, report="one")
-    (cache / "damaged.json").write_text("{")
+    (cache.parent / kept.FOLDER / "damaged").write_text("{")
     for arguments, says in (
         (["clean", "ones"], "error: REPORT=ones: has no rows; there are rows of: one"),
         (["estimate", "defualt"], "error: PROFILE=defualt: there is no folder params/defualt"),
@@ -306,17 +317,6 @@ def test_the_command_line_refuses_in_one_line(photos, cache, capsys):
         assert capsys.readouterr().err == says + "\n"
     assert main(["list"]) == 0
     assert capsys.readouterr().out.split()[4:8] == ["one", "12", "2", "of"]
-
-
-def test_adopt_makes_every_call_again(photos, cache, monkeypatch, capsys):
-    monkeypatch.setenv("ADOPT", "")
-    box = replace(photos.photos[0], instances=((1, 2, 3, 4),), eye=((5, 6),))
-    boxed = replace(photos, photos=(box, *photos.photos[1:]))
-    evidence(scores, NETWORK, boxed, {}, chunk=2, report="one")
-    other_code(cache)
-    assert main(["adopt"]) == 0
-    assert "one" in capsys.readouterr().out
-    assert evidence(scores, NETWORK, boxed, {}, chunk=2).attrs["rows"]["adopted"] == {"0" * 16: 5}
 
 
 def test_an_estimate_counts_passes_and_goes_on_with_the_photos_it_had(
@@ -330,8 +330,31 @@ def test_an_estimate_counts_passes_and_goes_on_with_the_photos_it_had(
     line = json.loads((tmp_path / "log").read_text())
     assert set(rows["photo"]) == {photos.names[0]}
     assert (line["report"], line["photos"], line["protocol"]) == ("r", 12, "removal")
-    assert (line["scores"], line["gradients"]) == (3, 7)
-    assert line["seconds"] > 0 and line["read"] > 0 and line["rows"] > 0
+    assert (line["scores"], line["gradients"]) == (12 * 3, 12 * 7)
+    assert min(line[cost] for cost in ("hours here", "GB of photos", "GB of rows")) > 0
+
+
+def test_counting_passes_leaves_the_exported_network_as_it_is(photos):
+    classifier, pixels = NETWORK.load(), photos.subset([0, 1]).pixels()
+    classifier.scores(pixels)
+    before = dict(classifier._sessions)
+    with counted(classifier) as passes:
+        classifier.scores(pixels)
+    assert passes == {"scores": 2}
+    assert classifier._sessions == before  # else an estimate times another export
+
+
+def test_adopt_makes_the_reports_with_rows_again_and_no_others(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01-with.ipynb").write_text('"from lib.rows import evidence"')
+    (tmp_path / "notebooks" / "02-without.ipynb").write_text("{}")
+    for extra, made in (["ADOPT=1"], ["01-with"]), ([], []):
+        command = ["make", "-n", "rows", "PYTHON=python", *extra]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        commands = [line.split() for line in done.stdout.splitlines() if line.startswith("python")]
+        assert [words[4] for words in commands if "build" in words] == made
+        assert commands[-1] == ["python", "-m", "lib.rows", "list"]
 
 
 def test_a_full_disk_costs_no_computed_rows(photos, monkeypatch, caplog):

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from support import rows_work
 from support.photos import save, small
+from support.processes import gone
 from support.rows_work import NETWORK, scores
 
 from lib.rows import RowsError, evidence, files, kept
-from lib.rows.adopt import agree
+from lib.rows.files import agree
+
+pytestmark = pytest.mark.slow
 
 PHOTOS, CHUNK = 48, 2
 
@@ -131,17 +134,7 @@ def test_workers_end_with_a_main_process_that_is_killed(folder, tmp_path):
     worker = int(process.stdout.readline())
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and _alive(worker):
-        time.sleep(0.02)
-    assert not _alive(worker)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert gone(worker)
 
 
 def test_a_cluster_one_worker_of_which_is_killed_gives_the_same_rows(folder, tmp_path):

@@ -19,7 +19,7 @@ LEDGER = """id,report,source,claim,measure
 SA-1,01-sample,A document (2020),Sine is below one half on average.,Mean of a sine over draws.
 SA-2,01-sample,A document (2020),The cosine is larger than the sine.,Paired difference.
 SA-3,01-sample,A document (2020),A < B & <script>alert(1)</script> stays text.,Nothing.
-QU-1,02-quick,Another document,One is one.,Identity.
+QU-1,02-brief,Another document,One is one.,Identity.
 NO-1,03-not-written,Another document,Nobody has looked yet.,Later.
 """
 
@@ -159,7 +159,7 @@ from types import SimpleNamespace
 
 from lib.report import Report
 
-report = Report("02-quick")
+report = Report("02-brief")
 report.metric("steps", steps, varies="exact")
 facts = {"verdict": "supported", "estimate": 1.0, "interval": (1.0, 1.0), "n": 1}
 report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal.", threshold=0.0))
@@ -284,7 +284,7 @@ def make_project(root: Path) -> Path:
     (root / "lib" / "core" / "claims.csv").write_text(LEDGER, encoding="utf-8")
     (root / "requirements.txt").write_text("numpy\nmatplotlib==0\n", encoding="utf-8")
     write_notebook(root, "01-sample", SAMPLE)
-    write_notebook(root, "02-quick", QUICK)
+    write_notebook(root, "02-brief", QUICK)
     return root
 
 
@@ -307,11 +307,13 @@ def command(root: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "lib.builder", "--root", str(root), *map(str, arguments)]
 
 
-def reports(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess:
+def reports(
+    root: Path, *arguments: str, timeout: int = 120, **environ: str
+) -> subprocess.CompletedProcess:
     """Run the builder's command line on a project."""
     return subprocess.run(
         command(root, *arguments), cwd=root, env=environment() | environ,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
 
 
@@ -334,27 +336,13 @@ def kernel_of(root, builder, timeout=40):
     raise TimeoutError("no kernel")
 
 
-def gone(pid, timeout=10):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @functools.cache
 def built_project() -> Path:
     """A project whose two reports are built, made once for all tests. Do not change it: copy it."""
     root = Path(tempfile.mkdtemp(prefix="reports-test-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     make_project(root / "project")
-    done = reports(root / "project", "build", "01-sample", "02-quick")
+    done = reports(root / "project", "build", "01-sample", "02-brief")
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "project"
 

@@ -249,6 +249,7 @@ def test_bad_options(change, message):
         EnsembleSettings(**{"attribution": "x_gradient", **SMALL, **change})
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_data():
     x, y, xv, yv = data()
     for tensors, message in (

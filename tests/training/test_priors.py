@@ -115,6 +115,7 @@ def test_one_reference_and_all_positions_is_integrated_gradients():
     )
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_references_that_do_not_fit():
     with pytest.raises(ValueError, match="do not fit inputs"):
         priors.expected_gradients(

@@ -395,6 +395,7 @@ def threads(request):
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_equal_one_after_another(cache, threads):
     jobs = [(small(0), {}), (small(0), {}), (small(1), {"seed": 3}), (small(0), {"lr": 1e-2})]
     together = training.train_all(jobs, IMAGES, LABELS, epochs=1, batch_size=20)
@@ -406,6 +407,7 @@ def test_two_processes_at_once_equal_one_after_another(cache, threads):
         training.train_all(jobs, IMAGES, LABELS, epochs=-1)
 
 
+@pytest.mark.slow
 def test_embedded_digits_reach_95_percent():
     digits = load_digits()
     network = train(build(alexnet_like), digits.train_images, digits.train_labels, epochs=3)
@@ -452,6 +454,7 @@ def test_photographs_train_batch_by_batch(photos, cache):
     torch.testing.assert_close(vector(whole), vector(streamed))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "options",
     [
