@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARK = "report"  # metadata key of output that may reach the page as HTML
@@ -45,8 +44,8 @@ def number(value: Any, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
-def html_number(value: Any, digits: int = 3) -> Markup:
-    return Markup(re.sub(r"\^(−?\d+)", r"<sup>\1</sup>", number(value, digits)))
+def html_number(value: Any, digits: int = 3) -> str:
+    return re.sub(r"\^(−?\d+)", r"<sup>\1</sup>", number(value, digits))
 
 
 @functools.cache

@@ -69,7 +69,7 @@ def _in_lib(module: str) -> bool:
 def _path(module: str, folder: Path) -> Path | None:
     if not _in_lib(module):  # a protocol of one's own
         spec = find_spec(module)
-        return Path(spec.origin) if spec and spec.has_location else None
+        return Path(spec.origin) if spec and spec.has_location and spec.origin else None
     stem = folder.joinpath(*module.split("."))
     return next(filter(Path.is_file, [stem.with_suffix(".py"), stem / "__init__.py"]), None)
 

@@ -149,7 +149,7 @@ def _jobs(
     for start in range(0, len(photos), size):
         part = photos.subset(slice(start, start + size))
         content = _content(part)
-        key = store.key(name, sha256, parameters, content)
+        key = store.digest(torch.__version__, name, sha256, parameters, content)
         given = (name, network, sha256, part, content, parameters)
         what = " to ".join(dict.fromkeys([part.names[0], part.names[-1]]))
         yield Job(files.path(key, code), chunk_rows, given, len(part), what)

@@ -37,7 +37,8 @@ def key(path: Path) -> str:
 def write(path: Path, rows: pd.DataFrame, **about: object) -> None:
     """Store ``rows`` and what there is to say ``about`` them. ``OSError`` if that fails."""
     rows = pyarrow.Table.from_pandas(rows, preserve_index=False).to_pandas()  # as they are read
-    rows.attrs = about | {"file": path.name, "sha256": checksum(rows)}
+    rows.attrs.clear()
+    rows.attrs.update(about, file=path.name, sha256=checksum(rows))
     with store.aside(path) as partial:
         rows.to_parquet(partial)
 
@@ -89,8 +90,10 @@ def adopt(
         _log.warning("%d of %d chunks of code %s %s", len(sample), len(paths), code, result)
 
 
-def agree(old: pd.DataFrame, new: pd.DataFrame) -> bool:
-    """Whether rows are the same: floats to 1e-3 of their size + 1e-4, all else exactly."""
+def agree(old: pd.DataFrame | None, new: pd.DataFrame) -> bool:
+    """Whether there are old rows, and the same: floats to 1e-3 + 1e-4, all else exactly."""
+    if old is None:
+        return False
     try:
         pd.testing.assert_frame_equal(old, new, rtol=RELATIVE, atol=ABSOLUTE)
     except AssertionError:
