@@ -1,6 +1,7 @@
 """Scaling for the eye, and figures that reach the report with their texts."""
 
 import io
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -170,8 +171,11 @@ def test_intervals_are_drawn_where_they_are():
 
 def test_every_verdict_of_a_part_has_a_look_and_the_unmeasured_none():
     verdicts = ["supported", "contradicted", "mixed", "inconclusive", "invalid"]
-    findings = {v: Finding(v, 0.5, (0.2, 0.8), 20, "", "") for v in verdicts}
-    findings["none"] = Finding("inconclusive", None, None, 0, "", "")
+    findings = {
+        verdict: SimpleNamespace(verdict=verdict, estimate=0.5, interval=(0.2, 0.8), n=20)
+        for verdict in verdicts
+    }
+    findings["none"] = SimpleNamespace(verdict="inconclusive", estimate=None, interval=None, n=0)
     _, ax = plt.subplots()
     plotting.intervals(findings, ax=ax, xlabel="difference")
     lines = ax.lines[:-1]
