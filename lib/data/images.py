@@ -67,7 +67,8 @@ class Images:
     @property
     def instances(self) -> list[Tensor]:
         """Per photo the boxes (k, 4) x0, y0, x1, y1, one for each object of the class."""
-        return [torch.tensor(photo.instances).reshape(-1, 4) for photo in self.photos]
+        kept = (photo.instances for photo in self.photos)
+        return [torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) for boxes in kept]
 
     @property
     def boxes(self) -> Tensor:

@@ -375,6 +375,7 @@ def test_unknown_names_get_a_suggestion():
         Project(built_project()).check_profile("defualt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "arguments", "says"),
     [
@@ -409,6 +410,7 @@ def test_command_line_exits_2_and_touches_nothing(tmp_path, content, arguments, 
     assert not (root / "reports/custom").exists()
 
 
+@pytest.mark.slow
 def test_every_name_is_checked_before_the_first_kernel(tmp_path):
     root = copy_of_built(tmp_path)
     (root / "notebooks/02-brief.ipynb").write_text("{}")

@@ -67,6 +67,7 @@ def test_rows_are_numbered_and_named_in_the_whole_list(photos):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(st.integers(1, 7), st.permutations(range(6)))
 def test_neither_chunks_nor_order_matter(folder, chunk, order):
@@ -226,6 +227,7 @@ def test_wrong_settings_are_one_line(photos, options, says, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_without_distributed_lib_imports_and_says_what_to_install():
     script = (
         "import sys; sys.modules['distributed'] = None\n"
