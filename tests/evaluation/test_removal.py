@@ -229,6 +229,7 @@ def test_a_constant_map_is_a_random_order(exact):
     assert abs((biased[:, 0] - (clean + empty) / 2).mean()) > 20 * error
 
 
+@pytest.mark.slow
 def test_on_the_photos(classifier, photos, pixels):
     few = [0, 4]
     images, targets = pixels[few], photos.targets[few]

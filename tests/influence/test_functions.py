@@ -132,6 +132,7 @@ def test_network_hessian_equals_automatic_one(network):
     assert torch.allclose(objective.hessian(theta), full_hessian(objective.value)(theta), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["regression", "network"])
 def test_conjugate_gradients_and_lissa_agree_with_the_exact_solve(model, request):
     objective, theta, test_images, test_labels = request.getfixturevalue(model)[:4]

@@ -85,6 +85,7 @@ def test_embedded_gradients_are_the_packages_own_in_float64(original, pixels):
     assert relative(ours, theirs) < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side"), [("efficientnet-lite1", 240), ("efficientnet-lite2", 260)]
 )
