@@ -47,6 +47,7 @@ def no_pooling():
     return Classifier(network, name="no pooling", categories=list("abcd"))
 
 
+@pytest.mark.slow
 def test_mean_of_cam_plus_bias_is_the_score(classifier, pixels, photos):
     _, bias = class_weights(classifier)
     maps = cam(classifier, pixels, photos.targets, upsample=False)

@@ -18,6 +18,8 @@ from lib.builder.pair import damage
 from lib.builder.provenance import content_hash
 from lib.builder.workspace import Project
 
+pytestmark = pytest.mark.slow
+
 
 def index_of(root, profile="default"):
     write_index(Project(root), profile)
@@ -54,7 +56,6 @@ def test_cards_show_picture_question_verdicts_time_and_size(html):
     assert "<img" not in card_of(html, "02-brief")
 
 
-@pytest.mark.slow
 def test_links_from_cards_lead_into_the_reports(html):
     for page, anchor in re.findall(r'href="([0-9a-z-]+\.html)#([^"]+)"', html):
         assert f'id="{anchor}"' in (built_project() / "reports/default" / page).read_text()
@@ -104,7 +105,6 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "says"),
     [
@@ -231,7 +231,6 @@ def test_a_cover_that_cannot_be_read_is_left_out(size):
     assert thumbnail(tag) == ("", "")
 
 
-@pytest.mark.slow
 def test_experiments_have_an_index_of_their_own(tmp_path):
     root = copy_of_built(tmp_path)
     assert reports(root, "build", "brief", "--set", "steps=9").returncode == 0
@@ -242,7 +241,6 @@ def test_experiments_have_an_index_of_their_own(tmp_path):
     assert "Stale" in card_of(index_of(root, "custom"), "02-brief")
 
 
-@pytest.mark.slow
 def test_the_index_of_an_unknown_profile_is_refused(tmp_path):
     done = reports(make_project(tmp_path / "project"), "index", "--profile", "defualt")
     assert done.returncode == 2

@@ -227,6 +227,7 @@ def test_blur_kernels():
     torch.testing.assert_close(blurred_copy(flat), flat)
 
 
+@pytest.mark.slow
 def test_embedded_network(classifier, photos, pixels):
     maps = torch.rand(2, 224, 224) - 0.5
     curves = masking_curves(

@@ -48,6 +48,7 @@ def values(frame: pd.DataFrame, score: str) -> np.ndarray:
 # --- several maps at once ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("fill", ["black", "uniform"])
 @pytest.mark.parametrize("fractions", [FRACTIONS, (1, 0.5, 0), (0, 1), (0.2, 0.4)])

@@ -153,6 +153,7 @@ def test_names_do_not_matter(photos):
     assert rows["photo"].str.endswith("!").all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut short", "a byte", "foreign", "empty"])
 def test_a_damaged_file_is_computed_anew_and_said(photos, cache, caplog, damage):
     before = evidence(scores, NETWORK, photos, {}, chunk=4)
@@ -267,6 +268,7 @@ def test_rows_of_other_code_that_come_out_alike_are_adopted(photos, cache, monke
     assert (again["computed"], again["adopted"]) == (0, {"0" * 16: 10})
 
 
+@pytest.mark.slow
 def test_rows_of_other_code_that_differ_are_computed_anew(photos, cache, monkeypatch, caplog):
     evidence(scores, NETWORK, photos, {}, chunk=1)
     other_code(cache, lambda score: score + 0.1)
