@@ -7,13 +7,16 @@ What a number may differ by is what the new results say, for the notebook says i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import unescape
 from typing import Any
 
 from lib.core import markup
 from lib.core.tolerance import near, on_the_edge, overlap
 
+# of a part, or of a claim by its parts: follows from numbers that are compared
+_FOLLOWS = {"effect", "needed_n", "note", "of", "p", "p_against", "reason", "smallest"}
+_COPIED = ("estimate", "interval", "n", "unit", "rule", "threshold")  # from the part `of` names
 Line = tuple[str, str, str]  # status (PASS, CHANGED, EDGE or WALL-CLOCK), what, remark
 _LISTS = {"parameters", "claims", "metrics", "tolerances", "wall_clock"}
 _MADE = {"provenance", "build", "sha256"}  # of the making, not of the result
@@ -32,39 +35,72 @@ def _same(prefix: str, old: dict[str, Any], new: dict[str, Any], but: set[str]) 
             yield "CHANGED", f"{prefix}{name}", f"{old.get(name)!r} -> {new.get(name)!r}"
 
 
-def _verdict(old: dict[str, Any], new: dict[str, Any]) -> Line:
-    name, verdicts = f"{new['id']}.verdict", (old["verdict"], new["verdict"])
+def _each(old: dict[str, Any], new: dict[str, Any], lines: Callable) -> Iterator[Line]:
+    """The lines of what both have by name; one line for what only one has."""
+    for name in old | new:
+        if name in old and name in new:
+            yield from lines(name, old[name], new[name])
+        else:
+            yield "CHANGED", name, "is gone" if name in old else "is new"
+
+
+def _verdict(name: str, old: dict[str, Any], new: dict[str, Any], edge: str) -> Line:
+    """`edge`: why the verdict of a trained number may turn, empty if it may not."""
+    verdicts = old["verdict"], new["verdict"]
+    if new["wall_clock"]:
+        both = [f"{claim['verdict']}, {markup.number(claim['estimate'])}" for claim in (old, new)]
+        return "WALL-CLOCK", name, " -> ".join(both)
     if verdicts[0] == verdicts[1]:
-        return "PASS", name, verdicts[0]
-    remark, threshold = f"{verdicts[0]} -> {verdicts[1]}", new["threshold"]
-    measured = [claim["interval"] for claim in (old, new) if claim["n"]]
-    if (
-        new["varies"] == "trained"
-        and set(verdicts) != {"supported", "contradicted"}  # from one side to the other is no edge
-        and any(on_the_edge(interval, threshold) for interval in measured)
-    ):
-        return "EDGE", name, f"{remark}: an interval ends beside the rule's {threshold:g}"
-    return "CHANGED", name, remark
+        return "PASS", f"{name}.verdict", verdicts[0]
+    remark = " -> ".join(verdicts)
+    sides = {"supported", "contradicted"}  # from one to the other is no edge
+    if edge and new["varies"] == "trained" and set(verdicts) != sides:
+        return "EDGE", f"{name}.verdict", f"{remark}: {edge}"
+    return "CHANGED", f"{name}.verdict", remark
+
+
+def _judged(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    """A claim by its parts: each is compared like a claim, in the terms of the new results."""
+    yield from _same(f"{name}.", old, new, {"verdict", "parts", *_FOLLOWS, *_COPIED})
+    terms = {term: new[term] for term in ("n_within", "wall_clock")}
+    before, after = (
+        {f"{name}: {part['of']}": part | terms for part in claim["parts"]} for claim in (old, new)
+    )
+    lines = list(_each(before, after, _claim))
+    yield from lines
+    shown = before.get(f"{name}: {old['of']}", {})
+    if old["n"] and any(old[number] != shown.get(number) for number in _COPIED):
+        yield "CHANGED", f"{name}.of", f"the numbers are not those of {old['of']!r}"
+    turned = any(kind == "CHANGED" and what.endswith(".verdict") for kind, what, _ in lines)
+    yield _verdict(name, old, new, "" if turned else "at the edge of a part or of its level")
 
 
 def _claim(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
-    varies = new["varies"]
+    if "parts" in old and "parts" in new:
+        yield from _judged(name, old, new)
+        return
     measured = bool(old["n"] and new["n"])  # n = 0: the data cannot speak to the claim
-    numbers = {"estimate", "interval"} if measured else set()
-    yield from _same(f"{name}.", old, new, {"verdict", "n", "threshold"} | numbers)
+    but = {"verdict", "n", "threshold"} | (_FOLLOWS & old.keys() & new.keys())
+    but |= {"estimate", "interval"} if measured else set()
+    but |= {"gate"} if new["wall_clock"] else set()
+    yield from _same(f"{name}.", old, new, but)
     few = new["n_within"] if measured else 0
     yield _number(f"{name}.n", old["n"], new["n"], abs(new["n"] - old["n"]) <= few)
-    same = near(old["threshold"], new["threshold"], {"varies": "frozen"})
-    yield _number(f"{name}.threshold", old["threshold"], new["threshold"], same)
-    if new["wall_clock"]:
-        both = [f"{claim['verdict']}, {markup.number(claim['estimate'])}" for claim in (old, new)]
-        yield "WALL-CLOCK", name, " -> ".join(both)
+    threshold, ends = new["threshold"], (old["interval"], new["interval"])
+    same = near(old["threshold"], threshold, {"varies": "frozen"})
+    yield _number(f"{name}.threshold", old["threshold"], threshold, same)
+    edge = any(None not in interval and on_the_edge(interval, threshold) for interval in ends)
+    remark = f"an interval ends beside the rule's {threshold:g}" if edge else ""
+    yield _verdict(name, old, new, remark)
+    if new["wall_clock"] or not measured:
         return
-    yield _verdict(old, new)
-    if not measured:
+    before, after, trained = old["estimate"], new["estimate"], new["varies"] == "trained"
+    if None in ends[0] + ends[1]:  # a part without spread has no interval
+        rule = {"varies": "frozen"} if trained else new
+        yield _number(f"{name}.estimate", before, after, near(before, after, rule))
+        yield from _same(f"{name}.", {"interval": ends[0]}, {"interval": ends[1]}, set())
         return
-    before, after, ends = old["estimate"], new["estimate"], (old["interval"], new["interval"])
-    if varies == "trained":
+    if trained:
         yield _number(f"{name}.estimate", before, after, overlap(before, ends[0], after, ends[1]))
         return
     yield _number(f"{name}.estimate", before, after, near(before, after, new))
@@ -112,11 +148,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
         (old["wall_clock"], new["wall_clock"], _time),
     ]
     for before, after, lines in listed:
-        for name in before | after:
-            if name in before and name in after:
-                yield from lines(name, before[name], after[name])
-            else:
-                yield "CHANGED", name, "is gone" if name in before else "is new"
+        yield from _each(before, after, lines)
 
 
 def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from lib.builder.overrides import Run
 from lib.builder.parameters import locate
+from lib.builder.workspace import CODE
 
 PINS = ("requirements.txt", "constraints.txt")
 
@@ -68,16 +69,18 @@ def content_hash(run: Run) -> str:
     text = json.dumps(notebook_source(run.notebook))
     digest = hashlib.sha256(text.encode())
     digest.update(json.dumps(run.parameters, sort_keys=True).encode())
-    files = [*files_below(root / "lib"), *(root / n for n in PINS if (root / n).exists())]
+    home = root if (root / "lib").exists() else CODE  # without a lib of its own: the one that runs
+    files = {path.relative_to(home): path for path in files_below(home / "lib")}
+    files |= {Path(name): root / name for name in PINS if (root / name).exists()}
     for path in files_below(run.project.notebooks):
         if path.suffix != ".ipynb" and path.stem in text:
-            files.append(path)
-    for path in files:
-        digest.update(b"\0%b\0" % os.fsencode(path.relative_to(root)))
+            files[path.relative_to(root)] = path
+    for name, path in files.items():
+        digest.update(b"\0%b\0" % os.fsencode(name))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    for name, value in run.parameters.items():
+    for parameter, value in run.parameters.items():
         for item in value if isinstance(value, list) else [value]:
-            if run.schema[name].names_path(item):
+            if run.schema[parameter].names_path(item):
                 digest.update(json.dumps(_stamp(locate(item, root))).encode())
     return digest.hexdigest()
 

@@ -1,7 +1,7 @@
 """The ledger: every claim that a source document makes, and the parts by which it is judged.
 
-`ledger.yaml` is the second edition. `claims.csv` is the first, which the notebooks use until they
-are rewritten: `Claim`, `load_ledger` and `claims_of` go with it.
+`ledger.yaml` is the second edition. `claims.csv` beside it is the first: a report stands there
+until its notebook is rewritten, and its rows are deleted with the old rules.
 """
 
 from __future__ import annotations
@@ -58,15 +58,18 @@ def load_claims(path: Path | str = CLAIMS) -> dict[str, Entry]:
 
 @dataclass(frozen=True)
 class Claim:
+    """What a report has to record and a page to show, from either edition."""
+
     id: str  # stable: results, index and tests refer to it
     report: str  # slug of the report that must test it
     source: str  # the document that makes it
     statement: str  # what the document says, not what the result has to be
     measure: str  # how the report tests it
+    entry: Entry | None = None  # of the second edition
 
 
 def load_ledger(path: Path | str | None = None) -> list[Claim]:
-    """Return the claims in the ledger's order.
+    """Return the claims by report: of `claims.csv`, and of `ledger.yaml` for those not in it.
 
     Raises:
         ValueError: two claims share an id.
@@ -79,7 +82,14 @@ def load_ledger(path: Path | str | None = None) -> list[Claim]:
         ]
     if len({claim.id for claim in claims}) != len(claims):
         raise ValueError(f"{path.name}: two claims share an id")
-    return claims
+    second, first = path.with_name(CLAIMS.name), {claim.report for claim in claims}
+    for entry in load_claims(second).values() if second.exists() else ():
+        if entry.report not in first:
+            measure = "; ".join(entry.core)
+            claims.append(
+                Claim(entry.id, entry.report, entry.document, entry.meaning, measure, entry)
+            )
+    return sorted(claims, key=lambda claim: claim.report)
 
 
 def claims_of(slug: str, path: Path | str | None = None) -> dict[str, Claim]:

@@ -12,7 +12,7 @@ import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARK = "report"  # metadata key of output that may reach the page as HTML
-SYMBOLS = {"supported": "✓", "contradicted": "✕", "inconclusive": "?"}
+SYMBOLS = {"supported": "✓", "contradicted": "✕", "mixed": "±", "inconclusive": "?", "invalid": "∅"}
 
 
 def show(mime: str, content: str) -> None:

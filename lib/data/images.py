@@ -67,8 +67,7 @@ class Images:
     @property
     def instances(self) -> list[Tensor]:
         """Per photo the boxes (k, 4) x0, y0, x1, y1, one for each object of the class."""
-        kept = (photo.instances for photo in self.photos)
-        return [torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) for boxes in kept]
+        return [torch.tensor(p.instances, dtype=torch.float32).view(-1, 4) for p in self.photos]
 
     @property
     def boxes(self) -> Tensor:

@@ -261,12 +261,24 @@ def legend_below(fig: Figure, ax, columns: int = 3) -> None:
 
 
 def intervals(findings: dict[str, object], *, ax, xlabel: str, zero: float = 0.0) -> None:
-    """A row per finding: its estimate with the 95 % interval, against a line at ``zero``."""
-    looks = {"supported": (BLUE, "o"), "contradicted": (RED, "X"), "inconclusive": (GRAY, "D")}
+    """A row per finding or part: its estimate with its interval, against a line at ``zero``.
+
+    Of one that is invalid the line is dotted; what was not measured leaves its row empty.
+    """
+    looks = {
+        "supported": (BLUE, "o"),
+        "contradicted": (RED, "X"),
+        "mixed": (PINK, "s"),
+        "inconclusive": (GRAY, "D"),
+        "invalid": (GRAY, "x"),
+    }
     for row, finding in enumerate(findings.values()):
         shade, marker = looks[finding.verdict]
-        ax.plot(finding.interval, [row, row], color=shade, linewidth=2.5, solid_capstyle="butt")
-        ax.plot(finding.estimate, row, marker, color=shade, markersize=7)
+        style = {"color": shade, "linestyle": ":" if finding.verdict == "invalid" else "-"}
+        if finding.interval is not None:
+            ax.plot(finding.interval, [row, row], linewidth=2.5, solid_capstyle="butt", **style)
+        if finding.estimate is not None:
+            ax.plot(finding.estimate, row, marker, color=shade, markersize=7)
     ax.axvline(zero, color=BLACK, linewidth=0.8)
     ax.set_yticks(range(len(findings)), list(findings))
     ax.set_ylim(len(findings) - 0.5, -0.5)

@@ -26,6 +26,8 @@ from lib.core import markup
 from lib.core.ledger import claims_of
 from lib.core.tolerance import holds, tolerance
 
+VERDICTS = ("supported", "contradicted", "inconclusive")  # of a finding
+
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file whole: readers see the old one or the new one, never half of it."""
@@ -76,6 +78,57 @@ class _Prose(string.Formatter):
             raise ValueError(f"report.say: not in the text: {', '.join(sorted(unused))}")
 
 
+def _numbers(name: str, found: Any, varies: str) -> dict[str, Any]:
+    """The numbers of a finding, or of a part of a claim, as the results file holds them."""
+    n = _count(found.n, f"{name}: n")
+    estimate, interval = None, [None, None]
+    if n:
+        estimate = _finite(found.estimate, f"{name}: estimate")
+        if found.interval is not None:
+            interval = _interval(found.interval, name, estimate if varies == "trained" else None)
+    elif found.verdict not in ("inconclusive", "invalid"):  # the data at hand cannot speak to it
+        raise ValueError(f"{name}: {found.verdict} from n = 0")
+    threshold = 0.0 if found.threshold is None else found.threshold
+    return {
+        "verdict": str(found.verdict),
+        "estimate": estimate,
+        "interval": interval,
+        "n": n,
+        "unit": str(found.unit),
+        "rule": str(found.rule),
+        "threshold": _finite(threshold, f"{name}: threshold"),
+    }
+
+
+def _judged(name: str, judgment: Any, entry: Any, compared: dict[str, Any]) -> dict[str, Any]:
+    """What a claim that was judged by its parts adds to the numbers of the part that decides it.
+
+    `entry` is the claim's in the ledger of the second edition, if it is there: what was declared
+    beforehand has to be what is recorded.
+    """
+    if len({part.of for part in judgment.parts}) < len(judgment.parts):
+        raise ValueError(f"{name}: two parts have one name")
+    core = sum(part.core for part in judgment.parts)
+    if entry and (core, judgment.existential) != (len(entry.core), entry.existential):
+        kind = "existential" if entry.existential else "not existential"
+        raise ValueError(
+            f"{name}: {core} core parts, where the ledger has {len(entry.core)}, {kind}"
+        )
+    parts = []
+    for part in judgment.parts:
+        rule = compared
+        if part.holds is not None:
+            rule = tolerance(name, "identity", part.threshold)
+        numbers = _numbers(f"{name}: {part.of}", part, rule["varies"])
+        parts.append(part.record() | numbers | rule)
+    deciding = judgment.deciding
+    whole = judgment.record() | {"parts": parts, "of": deciding.of}
+    whole |= {"effect": deciding.effect, "smallest": deciding.smallest}
+    if entry:
+        whole |= {"sentences": entry.sentences, "published": whole["published"] or entry.published}
+    return whole
+
+
 class Report:
     """Records the claims and numbers of one report.
 
@@ -119,8 +172,9 @@ class Report:
 
         Args:
             name: its id in the ledger.
-            finding: a `claims.Finding`; n = 0 means that the data cannot speak to the claim: its
-                numbers become null.
+            finding: a `verdicts.Judgment`, recorded with its parts under the numbers of the one
+                that decides it; or a `claims.Finding`. n = 0 means that the data cannot speak to
+                the claim: its numbers become null.
             varies: what another machine can change, see `lib.core.tolerance`. The verdict must
                 agree in every case, unless a "trained" interval ends beside finding.threshold.
             within: for "count" how far the estimate and the interval's ends may differ, in the
@@ -137,38 +191,26 @@ class Report:
             raise ValueError(f"{name} is not a claim of {slug} (those are {known})")
         if any(claim["id"] == name for claim in self._results["claims"]):
             raise ValueError(f"{name} is already recorded")
-        if finding.verdict not in markup.SYMBOLS:
-            raise ValueError(
-                f"{name}: {finding.verdict!r} is not one of {', '.join(markup.SYMBOLS)}"
-            )
-        n = _count(finding.n, f"{name}: n")
-        if n == 0:  # the data at hand cannot speak to this claim
-            if finding.verdict != "inconclusive":
-                raise ValueError(f"{name}: {finding.verdict} from n = 0")
-            estimate, interval = None, [None, None]
-        else:
-            estimate = _finite(finding.estimate, f"{name}: estimate")
-            interval = _interval(finding.interval, name, estimate if varies == "trained" else None)
+        judged = hasattr(finding, "parts")
+        if not judged and finding.verdict not in VERDICTS:
+            raise ValueError(f"{name}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
+        numbers = _numbers(name, finding.deciding if judged else finding, varies)
         compared = tolerance(name, varies, within)
         if varies not in ("count", "trained") and n_within:
             raise ValueError(f"{name}: varies={varies!r} takes no n_within=")
         claim = self._known[name]
+        judgment = _judged(name, finding, claim.entry, compared) if judged else {}
         self._results["claims"].append(
             {
                 "id": name,
                 "source": claim.source,
                 "statement": claim.statement,
                 "measure": claim.measure,
-                "verdict": str(finding.verdict),
-                "estimate": estimate,
-                "interval": interval,
-                "n": n,
-                "unit": str(finding.unit),
-                "rule": str(finding.rule),
-                "threshold": _finite(finding.threshold, f"{name}: threshold"),
+                **numbers,
                 **compared,
                 "n_within": _count(n_within, f"{name}: n_within"),
                 "wall_clock": bool(wall_clock),
+                **judgment,
             }
         )
         order = list(self._known)

@@ -183,7 +183,7 @@ def _mean(sample: statistics.Mean, low: float, high: float, rule: str, about: di
     return Part(
         interval=tuple(float(end) for end in sample.interval(about.get("level", LEVEL))),
         effect=float(inside.min() / sample.sd),
-        smallest=per_unit * statistics.smallest_effect(n, bounds),
+        smallest=per_unit * statistics.smallest_effect(n, bounds) if n >= LEAST else None,
         needed=lambda alpha: statistics.needed_n(*ahead, alpha=alpha),
         **about,
     )
@@ -225,6 +225,21 @@ class Judgment:
     needed_n: int | None  # the n that would decide it at the effects seen; None: never here
     parts: tuple[Part, ...]
     published: dict[str, Any]
+    existential: bool = False
+
+    @property
+    def deciding(self) -> Part:
+        """The part whose numbers stand for the claim: if all had to agree the closest to failing,
+        if one was enough the surest; none that counts: an unmeasured one."""
+        counted = [part for part in self.parts if part.core and part.verdict != "invalid"]
+        if not counted:
+            unit = self.parts[0].unit if self.parts else ""
+            return unmeasured("no part counts", of="", unit=unit)
+        verdict = "contradicted" if self.verdict == "mixed" else self.verdict
+        against = verdict == "contradicted"
+        pick = max if against == self.existential else min
+        carrying = [part for part in counted if part.verdict == verdict] or counted
+        return pick(carrying, key=lambda part: _p(part, against))
 
     def record(self) -> dict[str, Any]:
         """The claim for the results file."""
@@ -251,8 +266,7 @@ def claim_verdict(
     m = len(counted)
 
     def p(part: Part, verdict: str) -> float:
-        known = part.p if verdict == "supported" else part.p_against
-        return 1.0 if known is None else known
+        return _p(part, verdict == "contradicted")
 
     groups: dict[str, list[Part]] = {every: [], single: []}
     for part in (part for part in parts if part.core):
@@ -274,7 +288,16 @@ def claim_verdict(
         _needed_n(tested, m, existential) if verdict == "inconclusive" else None,
         tuple(parts),
         published or {},
+        existential,
     )
+
+
+def _p(part: Part, against: bool) -> float:
+    """The one-sided p for the claim or against it; an identity that is decided is certain."""
+    known = part.p_against if against else part.p
+    if known is None:
+        return 1.0 if part.holds in (None, against) else 0.0
+    return known
 
 
 def _needed_n(tested: Sequence[Part], m: int, existential: bool) -> int | None:

@@ -1,19 +1,19 @@
 """Rendered pages in a real Chromium: nothing loaded, everything visible, usable on a phone.
 
-By default the sample report and index are opened, and every committed page of reports/default/.
+By default the sample reports and an index are opened, and every committed page of reports/default/.
 """
 
 from pathlib import Path
 
 import pytest
 from support.browser import browser
-from support.projects import built_project
+from support.projects import built_project, judged_project
 
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = sorted(p for p in ROOT.glob("reports/default/*.html") if "FAILED" not in p.name)
-SAMPLES = ["01-sample.html", "index.html"]
+SAMPLES = ["01-sample.html", "04-judged.html", "index.html"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,8 @@ def chromium():
 def path(request):
     if isinstance(request.param, Path):
         return request.param
-    return built_project() / "reports/default" / request.param
+    project = judged_project() if request.param == "04-judged.html" else built_project()
+    return project / "reports/default" / request.param
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

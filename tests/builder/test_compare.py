@@ -4,9 +4,11 @@ import copy
 import json
 
 import pytest
-from support.projects import built_project
+from support.projects import built_project, judged_project
 
-from lib.builder.compare import compare
+from lib.builder.compare import compare, shown
+from lib.builder.index import index_page
+from lib.builder.workspace import Project
 from lib.core.tolerance import near, on_the_edge, overlap
 
 
@@ -220,3 +222,104 @@ def test_a_frozen_verdict_never_turns(trained):
         results["claims"][0]["varies"] = "frozen"
     new["claims"][0] |= {"verdict": "inconclusive"}
     assert lines(old, new, "WALL-CLOCK") == [("CHANGED", "SA-1.verdict")]
+
+
+@pytest.fixture
+def judged():
+    """(old, new) results of a report whose claims are judged by their parts."""
+    results = json.loads((judged_project() / "reports/default/04-judged.json").read_text())
+    again = copy.deepcopy(results) | {"provenance": {"content_hash": "now"}}
+    return results, again
+
+
+def test_the_same_judgments_pass_and_are_shown(judged):
+    assert lines(*judged) == []
+    folder = judged_project() / "reports/default"
+    page = (folder / "04-judged.html").read_text()
+    index, _ = index_page(Project(judged_project()), "default")
+    assert list(shown(judged[0], page, index)) == []
+    judged[0]["claims"][1]["parts"][2]["needed_n"] += 1
+    assert list(shown(judged[0], page, index)) == [
+        ("CHANGED", "JU-2", "the page shows something else")
+    ]
+
+
+FIRST, SHARE = "JU-2: insertion: mask > gradient", "JU-5: accuracy > one half"
+PARTS = {
+    f"{FIRST}.verdict": (1, 0, "verdict", "inconclusive"),
+    f"{FIRST}.estimate": (1, 0, "estimate", 0.8),
+    f"{FIRST}.interval.low": (1, 0, "interval", [0.4, 1.3650723]),
+    f"{FIRST}.n": (1, 0, "n", 21),
+    f"{FIRST}.rule": (1, 0, "rule", "Another."),
+    f"{FIRST}.core": (1, 0, "core", False),
+    f"{FIRST}.varies": (1, 0, "varies", "exact"),
+    f"{FIRST}.threshold": (1, 0, "threshold", 0.1),
+    f"{SHARE}.gate": (4, 1, "gate", []),
+    "JU-1: the map is the formula's (identity).estimate": (0, 1, "estimate", 2e-6),
+}
+
+
+@pytest.mark.parametrize("what", PARTS)
+def test_each_change_of_a_part_is_one_line(judged, what):
+    old, new = judged
+    claim, part, name, value = PARTS[what]
+    old["claims"][claim]["parts"][part][name] = value
+    if name == "interval":  # only its lower end
+        value[1] = new["claims"][claim]["parts"][part]["interval"][1]
+    assert lines(old, new) == [("CHANGED", what)]
+
+
+def test_what_follows_from_compared_numbers_is_not_compared(judged):
+    old, new = judged
+    for part in (old["claims"][1], *old["claims"][1]["parts"]):
+        part |= {"p": 0.5, "needed_n": 7, "effect": 9.0, "smallest": 2.0}
+    assert lines(old, new) == []
+    new["claims"][1]["parts"][0]["estimate"] += 5e-4  # within what a frozen number may differ by
+    assert lines(old, new) == []
+
+
+def test_parts_come_and_go_and_numbers_are_those_of_a_part(judged):
+    old, new = judged
+    gone = new["claims"][1]["parts"].pop(2)
+    assert lines(old, new) == [("CHANGED", f"JU-2: {gone['of']}")]
+    old["claims"][0]["estimate"] -= 1.0
+    assert lines(old, new)[0] == ("CHANGED", "JU-1.of")
+    del old["claims"][2]["parts"]
+    assert ("CHANGED", "JU-3.parts") in lines(old, new)
+
+
+def test_another_part_may_decide_a_claim_if_all_parts_agree(judged):
+    old, new = judged
+    other = new["claims"][0]["parts"][1]
+    new["claims"][0] |= {k: other[k] for k in ("of", "estimate", "interval", "n", "rule", "unit")}
+    assert lines(old, new) == []
+
+
+def test_a_trained_claim_is_on_the_edge_if_its_parts_are(judged):
+    old, new = judged
+    for results in judged:
+        results["claims"][1]["varies"] = "trained"
+        for part in results["claims"][1]["parts"]:
+            part["varies"] = "trained"
+    claim, part = new["claims"][1], new["claims"][1]["parts"][0]
+    claim["verdict"] = "inconclusive"  # only the stricter level turned
+    assert lines(old, new) == [("EDGE", "JU-2.verdict")]
+    part |= {"verdict": "inconclusive", "interval": [-0.05, 1.3]}
+    assert lines(old, new) == [("EDGE", f"{FIRST}.verdict"), ("EDGE", "JU-2.verdict")]
+    part["interval"] = [-0.5, 1.3]
+    old["claims"][1]["parts"][0]["interval"] = [0.5, 1.3]
+    assert lines(old, new) == [("CHANGED", f"{FIRST}.verdict"), ("CHANGED", "JU-2.verdict")]
+
+
+def test_a_frozen_claim_by_parts_never_turns(judged):
+    old, new = judged
+    new["claims"][1]["verdict"] = "inconclusive"
+    assert lines(old, new) == [("CHANGED", "JU-2.verdict")]
+
+
+def test_of_times_the_parts_are_shown_and_not_compared(judged):
+    old, new = judged
+    new["claims"][4]["wall_clock"] = old["claims"][4]["wall_clock"] = True
+    new["claims"][4]["verdict"] = "supported"
+    new["claims"][4]["parts"][0] |= {"estimate": 9.0, "verdict": "supported", "gate": []}
+    assert lines(old, new, "WALL-CLOCK") == []

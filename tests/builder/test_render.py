@@ -5,7 +5,7 @@ import re
 
 import nbformat
 import pytest
-from support.projects import built_project, copy_of_built, notebook, reports
+from support.projects import built_project, copy_of_built, judged_project, notebook, reports
 
 from lib.builder.check import page_problems
 from lib.builder.markdown import Contents, trusted, untrusted
@@ -13,6 +13,7 @@ from lib.builder.mathml import mathml
 from lib.builder.overrides import title_and_question
 from lib.builder.render import render_body
 from lib.builder.workspace import ReportFailed
+from lib.core.markup import SYMBOLS
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhg"
@@ -295,3 +296,39 @@ def test_title_and_question(source, expected):
 def test_a_first_cell_without_title_and_question_is_refused(source):
     with pytest.raises(ReportFailed, match="first Markdown cell"):
         title_and_question(notebook([("markdown", source)]))
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return (judged_project() / "reports/default/04-judged.html").read_text()
+
+
+def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
+    assert page_problems(judged) == []
+    shown = dict(re.findall(r'href="#claim-(JU-\d)"><span class="badge (\w+)"', judged))
+    assert shown == {
+        "JU-1": "supported", "JU-2": "mixed", "JU-3": "contradicted", "JU-4": "inconclusive",
+        "JU-5": "inconclusive", "JU-6": "supported",
+    }  # fmt: skip
+    assert len(set(SYMBOLS.values())) == len(SYMBOLS)
+    assert all(f"\n.{verdict} {{" in judged for verdict in SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("JU-1", ["2 parts: 2 supported", '<q lang="ko">IG의', "Every error is at most 1e-06."]),
+        ("JU-2", ["3 parts: 1 supported, 1 contradicted, 1 inconclusive", "&lt;b&gt;mask"]),
+        ("JU-2", ["A paper &amp; its notebook, 2017", "<dt>mask</dt><dd>44.0, 43.1</dd>"]),
+        ("JU-2", [" photos would decide it. With n = 20 a distance of "]),
+        ("JU-3", ["1 part: 1 contradicted", "n = 40 photos"]),
+        ("JU-4", ["too few: no spread", "too few: 6 of at least 10", "decides nothing"]),
+        ("JU-5", ["2 invalid", "<s>", "Does not count:", "“mask &gt; edge detector” is "]),
+        ("JU-6", ["1 supported, 1 contradicted", "<b>Shown:</b> share of wrong signs"]),
+    ],
+)
+def test_parts_unfold_below_their_claim(judged, name, words):
+    row = judged.split(f'<tbody id="claim-{name}">')[1].split("</tbody>")[0]
+    assert row.count("<details>") == 1 and "open" not in row.split("<summary>")[0][-20:]
+    for text in words:
+        assert text in row, text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.core.ledger import CLAIMS, Entry, load_claims
+from lib.core.ledger import CLAIMS, Entry, claims_of, load_claims, load_ledger
 
 NOTEBOOKS = {path.stem for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb")}
 LEDGER = load_claims()
@@ -100,3 +100,15 @@ def test_the_ledger_is_read_without_pytorch():
     code = "import sys; from lib.core.ledger import load_claims; load_claims(); "
     code += "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_report_is_of_the_second_edition_once_its_old_rows_are_gone(tmp_path):
+    fields = "sentences: [가], meaning: b, core: [c > d, e > f], unit: photo"
+    written(tmp_path, f"PR-1: {{report: 02-b, {fields}}}\n  PR-2: {{report: 01-a, {fields}}}")
+    old = tmp_path / "claims.csv"
+    old.write_text("id,report,source,claim,measure\nPR-9,02-b,S,C.,M.\n")
+    first, second = load_ledger(old)
+    assert (first.id, first.statement, first.measure) == ("PR-2", "b", "c > d; e > f")
+    assert first.source == "A document" and first.entry.core == ["c > d", "e > f"]
+    assert (second.id, second.entry) == ("PR-9", None)
+    assert list(claims_of("02-b", old)) == ["PR-9"]

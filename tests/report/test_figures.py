@@ -1,6 +1,7 @@
 """Scaling for the eye, and figures that reach the report with their texts."""
 
 import io
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -166,3 +167,20 @@ def test_intervals_are_drawn_where_they_are():
     assert ax.lines[0].get_color() != ax.lines[2].get_color()
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first at the top
+
+
+def test_every_verdict_of_a_part_has_a_look_and_the_unmeasured_none():
+    verdicts = ["supported", "contradicted", "mixed", "inconclusive", "invalid"]
+    findings = {
+        verdict: SimpleNamespace(verdict=verdict, estimate=0.5, interval=(0.2, 0.8), n=20)
+        for verdict in verdicts
+    }
+    findings["none"] = SimpleNamespace(verdict="inconclusive", estimate=None, interval=None, n=0)
+    _, ax = plt.subplots()
+    plotting.intervals(findings, ax=ax, xlabel="difference")
+    lines = ax.lines[:-1]
+    assert len(lines) == 2 * len(verdicts)
+    looks = {(line.get_color(), line.get_marker()) for line in lines[1::2]}
+    assert len(looks) == len(verdicts)
+    assert [line.get_linestyle() for line in lines[::2]] == ["-"] * 4 + [":"]
+    assert len(ax.get_yticklabels()) == 6

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from support.projects import make_judged
 
 from lib.core import markup
 from lib.core.ledger import load_ledger
 from lib.report import Report, claims
+from lib.report.verdicts import above, below, claim_verdict, identity, share, unmeasured
 
 
 def finding(**changes):
@@ -262,3 +264,110 @@ def test_verdicts_need_every_claim(report, shown):
 )
 def test_numbers_for_people(value, text):
     assert markup.number(value) == text
+
+
+OLD_KEYS = [
+    "id",
+    "source",
+    "statement",
+    "measure",
+    "verdict",
+    "estimate",
+    "interval",
+    "n",
+    "unit",
+    "rule",
+    "threshold",
+    "varies",
+    "n_within",
+    "wall_clock",
+]
+YES = above([0.5, 1.5] * 10, of="a > b", unit="photos")
+NO = below([0.9, 1.1] * 10, of="a < c", unit="photos")
+OPEN = above([-1, 1.2] * 10, of="a > d", unit="photos")
+
+
+@pytest.fixture
+def second(report, tmp_path, monkeypatch):
+    """A report of the second edition, whose rules were declared in ledger.yaml."""
+    root = make_judged(tmp_path / "project")
+    monkeypatch.setenv("REPORT_LEDGER", str(root / "lib/core/claims.csv"))
+    made = Report("04-judged")
+    made.read = report.read
+    return made
+
+
+def test_a_finding_is_recorded_as_it_was(report):
+    report.claim("PR-1", finding())
+    assert list(report.read()["claims"][0]) == OLD_KEYS
+
+
+def test_a_judgment_is_recorded_with_its_parts(second):
+    second.claim("JU-2", claim_verdict([YES, NO, OPEN], published={}))
+    (claim,) = second.read()["claims"]
+    assert list(claim)[: len(OLD_KEYS)] == OLD_KEYS
+    assert (claim["verdict"], claim["of"], claim["estimate"]) == ("mixed", "a < c", NO.estimate)
+    assert (claim["statement"], claim["source"]) == (
+        "One says yes and one says no.", "A document of judges"
+    )  # fmt: skip
+    assert claim["published"]["mask"] == [44.0, 43.1], "the ledger's, if none is given"
+    assert claim["sentences"] and claim["measure"] == "first; second; third"
+    assert [part["verdict"] for part in claim["parts"]] == [
+        "supported", "contradicted", "inconclusive"
+    ]  # fmt: skip
+    wanted = {"of", "estimate", "interval", "n", "unit", "p", "rule", "gate", "effect", "core"}
+    assert all(wanted <= set(part) for part in claim["parts"])
+    assert claim["parts"][2]["needed_n"] == OPEN.needed_n > 100
+    assert 0 < claim["p"] < 0.05 and "q" not in claim
+
+
+def test_a_claim_of_the_first_edition_may_be_judged_too(report):
+    report.claim("PR-1", claim_verdict([YES], published={"source": "a paper", "a": 0.5}))
+    (claim,) = report.read()["claims"]
+    assert (claim["verdict"], claim["published"]["a"]) == ("supported", 0.5)
+    assert claim["measure"].endswith(".") and len(claim["parts"]) == 1
+
+
+def test_an_identity_is_compared_as_one_among_other_parts(second):
+    exact = identity([1e-9, 0.0], 1e-6, of="exact", unit="photos")
+    second.claim("JU-1", claim_verdict([YES, exact]), varies="trained")
+    (claim,) = second.read()["claims"]
+    assert [part["varies"] for part in claim["parts"]] == ["trained", "identity"]
+    assert claim["parts"][1]["within"] == 1e-6 and claim["of"] == "a > b"
+
+
+def test_a_claim_without_a_part_that_counts_has_no_numbers(second, shown):
+    gated = [share(9, 10, 0.5, gate=OPEN, of=of, unit="photos") for of in ("x", "y")]
+    second.claim("JU-5", claim_verdict(gated))
+    (claim,) = second.read()["claims"]
+    assert (claim["verdict"], claim["n"], claim["estimate"]) == ("inconclusive", 0, None)
+    assert [part["estimate"] for part in claim["parts"]] == [0.9, 0.9]
+    row = markup.parts().verdict_row(claim)
+    assert "not measurable here" in row and "No part counts." in row
+    assert row.count("its control failed, “a &gt; d” is inconclusive") == 2
+
+
+def test_parts_that_cannot_be_measured_are_recorded_and_shown(second):
+    flat = above([0.2] * 12, of="flat", unit="photos")
+    none = unmeasured("no photo has a box", of="none", unit="photos")
+    second.claim("JU-4", claim_verdict([flat, none, above([1, 2], of="few", unit="photos")]))
+    (claim,) = second.read()["claims"]
+    assert [part["interval"][0] for part in claim["parts"][:2]] == [None, None]
+    row = markup.parts().verdict_row(claim)
+    for words in ("(no interval)", "no photo has a box", "too few: 2 of at least 10"):
+        assert words in row
+    assert "10,000" not in row and "would have shown" not in row
+
+
+@pytest.mark.parametrize(
+    ("parts", "existential", "says"),
+    [
+        ([YES], False, "1 core parts, where the ledger has 2, not existential"),
+        ([YES, NO], True, "not existential"),
+        ([YES, YES], False, "two parts have one name"),
+    ],
+)
+def test_what_was_declared_is_what_is_recorded(second, parts, existential, says):
+    with pytest.raises(ValueError, match=f"JU-1: .*{says}"):
+        second.claim("JU-1", claim_verdict(parts, existential))
+    assert second.read()["claims"] == []

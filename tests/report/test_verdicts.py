@@ -414,3 +414,38 @@ def test_true_nulls_are_rarely_decided(null_parts, m):
     assert some.count("contradicted") / count < limit(count, 0.025**m)
     decided = [claim_verdict(parts).p < 0.05 for parts in claims]
     assert np.mean(decided) < limit(count, 0.05)
+
+
+SURE, WEAKER = (
+    above(planted(2), of="sure", unit="photos"),
+    above(planted(1), of="weak", unit="photos"),
+)
+AGAINST = above(planted(-1), of="against", unit="photos")
+FAR = above(planted(-2), of="far", unit="photos")
+EXACT = identity([0.0], 1.0, of="exact", unit="photos")
+UNSURE = above(planted(0.1), of="unsure", unit="photos")
+
+
+@pytest.mark.parametrize(
+    ("parts", "existential", "verdict", "of"),
+    [
+        ([SURE, WEAKER, EXACT], False, "supported", "weak"),
+        ([EXACT], False, "supported", "exact"),
+        ([AGAINST, FAR, UNSURE], False, "contradicted", "far"),
+        ([SURE, AGAINST, FAR], False, "mixed", "far"),
+        ([SURE, WEAKER, UNSURE], False, "inconclusive", "unsure"),
+        ([SURE, WEAKER, FAR], True, "supported", "sure"),
+        ([AGAINST, FAR], True, "contradicted", "against"),
+        ([AGAINST, UNSURE], True, "inconclusive", "unsure"),
+        ([replace(SURE, gate=UNSURE), replace(FAR, core=False)], False, "inconclusive", ""),
+        ([], False, "inconclusive", ""),
+    ],
+)
+def test_the_part_that_decides_stands_for_the_claim(parts, existential, verdict, of):
+    judged = claim_verdict(parts, existential)
+    assert (judged.verdict, judged.deciding.of, judged.existential) == (verdict, of, existential)
+
+
+def test_fewer_than_ten_could_have_shown_nothing():
+    assert above(planted(1)[:9], **ABOUT).smallest is None
+    assert above(planted(1)[:10], **ABOUT).smallest > 0

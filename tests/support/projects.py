@@ -166,6 +166,78 @@ report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal.", threshold=
 report.verdicts()
 """
 
+JUDGED_LEDGER = """documents: {JU: A document of judges}
+claims:
+  JU-1: {report: 04-judged, unit: photos, sentences: ['IG의 경우 그 감소폭이 제일 크다'],
+    meaning: All say yes., core: [area of the method < random, area of the method < edges]}
+  JU-2: {report: 04-judged, unit: photos, sentences: ['다른 방법에 비해 더 좋은 성능'],
+    meaning: One says yes and one says no., core: [first, second, third],
+    published: {source: 'A paper & its notebook, 2017', mask: [44.0, 43.1], gradient: 46.0}}
+  JU-3: {report: 04-judged, unit: photos, sentences: ['가'], meaning: It is the other way.,
+    core: [the whole]}
+  JU-4: {report: 04-judged, unit: photos, sentences: ['나'], meaning: Nobody knows yet.,
+    core: [weak, few, without spread], why: [reason]}
+  JU-5: {report: 04-judged, unit: photos, sentences: ['다'], meaning: The control does as well.,
+    core: [accuracy, share]}
+  JU-6: {report: 04-judged, unit: photos, sentences: ['라'], meaning: There are cases.,
+    core: [case, other], existential: true}
+"""
+
+# effects of planted values are known: a mean of `effect` with a standard deviation of about 1
+JUDGED_TEXT = """
+%% markdown
+# A report of the second edition
+
+Which verdicts are there?
+%% code parameters
+PARAMETERS
+%% code
+import numpy as np
+from scipy.stats import norm
+
+from lib.report import Report
+from lib.report.verdicts import above, below, claim_verdict, identity, share
+
+
+def planted(effect, n=20):
+    return effect + norm.ppf((np.arange(n) + 0.5) / n)
+
+
+def about(of, **more):
+    return {"of": of, "unit": "photos", **more}
+
+
+report = Report("04-judged")
+%% code
+exact = identity([1e-9, 2e-9], 1e-6, **about("the map is the formula's (identity)"))
+yes = below(planted(-1.2), **about("area under the curve: the method < random, each map signed"))
+report.claim("JU-1", claim_verdict([yes, exact]))
+%% code
+no = below(planted(1.5), **about("insertion: <b>mask</b> < Grad-CAM"))
+sure = above(planted(0.9), **about("insertion: mask > gradient"))
+open_ = above(planted(0.3), 0.1, **about("insertion: mask > occlusion"))
+report.claim("JU-2", claim_verdict([sure, no, open_]))
+%% code
+report.claim("JU-3", claim_verdict([share(3, 40, 0.5, **about("share restored > 0.5"))]))
+%% code
+few, flat = above(planted(1, 6), **about("on mosaics")), above([0.2] * 12, **about("on digits"))
+why = above(planted(2), core=False, **about("the reason that the document gives"))
+report.claim("JU-4", claim_verdict([above(planted(0.3), **about("on photos")), few, flat, why]))
+%% code
+edges = above(planted(-0.1), **about("mask > edge detector"))
+gated = [above(planted(3), gate=edges, **about("accuracy: mask > gradient"))]
+gated.append(share(38, 40, 0.5, gate=[edges, yes], **about("accuracy > one half")))
+report.claim("JU-5", claim_verdict(gated))
+%% code
+case = share(12, 40, 0.05, **about("share of wrong signs > 0.05"))
+other = above(planted(-1), **about("another case"))
+report.claim("JU-6", claim_verdict([case, other], existential=True))
+%% markdown
+## Verdict
+%% code remove-input
+report.verdicts()
+"""
+
 
 def cells_of(text: str) -> list[tuple[str, ...]]:
     """Parse the notation above into (kind, source, *tags) rows."""
@@ -179,7 +251,7 @@ def cells_of(text: str) -> list[tuple[str, ...]]:
     return rows
 
 
-SAMPLE, QUICK = cells_of(SAMPLE_TEXT), cells_of(QUICK_TEXT)
+SAMPLE, QUICK, JUDGED = map(cells_of, (SAMPLE_TEXT, QUICK_TEXT, JUDGED_TEXT))
 
 
 def notebook(cells) -> dict:
@@ -213,6 +285,16 @@ def make_project(root: Path) -> Path:
     (root / "requirements.txt").write_text("numpy\nmatplotlib==0\n", encoding="utf-8")
     write_notebook(root, "01-sample", SAMPLE)
     write_notebook(root, "02-brief", QUICK)
+    return root
+
+
+def make_judged(root: Path) -> Path:
+    """A project with one report of the second edition: each of its claims has another verdict."""
+    (root / "lib" / "core").mkdir(parents=True)
+    header = LEDGER.partition("\n")[0]
+    (root / "lib" / "core" / "claims.csv").write_text(header + "\n", encoding="utf-8")
+    (root / "lib" / "core" / "ledger.yaml").write_text(JUDGED_LEDGER, encoding="utf-8")
+    write_notebook(root, "04-judged", JUDGED)
     return root
 
 
@@ -269,6 +351,17 @@ def built_project() -> Path:
     done = reports(root, "build", "01-sample", "02-brief")
     assert done.returncode == 0, done.stdout + done.stderr
     return root
+
+
+@functools.cache
+def judged_project() -> Path:
+    """The built project of `make_judged`, made once for all tests. Do not change it."""
+    root = Path(tempfile.mkdtemp(prefix="reports-test-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    make_judged(root / "project")
+    done = reports(root / "project", "build", "04-judged")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root / "project"
 
 
 def copy_of_built(folder: Path) -> Path:
