@@ -64,9 +64,10 @@ def same_draws():
 @pytest.fixture
 def unchecked():
     """Annotations are not checked: what a reader sees who passes something else altogether."""
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="session")

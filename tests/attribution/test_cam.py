@@ -47,6 +47,7 @@ def no_pooling():
     return Classifier(network, name="no pooling", categories=list("abcd"))
 
 
+@pytest.mark.slow
 def test_mean_of_cam_plus_bias_is_the_score(classifier, pixels, photos):
     _, bias = class_weights(classifier)
     maps = cam(classifier, pixels, photos.targets, upsample=False)
@@ -114,6 +115,7 @@ def test_two_batches_in_a_row_are_two_fresh_calls(classifier, pixels, photos):
     assert second.amax((1, 2, 3)).min() > 0
 
 
+@pytest.mark.slow
 def test_batch_size_and_order_do_not_matter(classifier, pixels, photos):
     x, t = pixels[:5, :, 32:160, 32:192], photos.targets[:5]
     order = torch.tensor([3, 0, 4, 1, 2])

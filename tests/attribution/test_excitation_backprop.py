@@ -164,6 +164,7 @@ def test_networks_of_torchvision(name, pixels):
     assert (signed.sum((1, 2, 3)).abs() < 1e-3).all()  # both walks carry 1
 
 
+@pytest.mark.slow
 def test_the_embedded_network_and_its_photos(classifier, pixels, photos):
     few, targets = pixels[:3], photos.targets[:3]
     both = METHODS["excitation_backprop"](classifier, few, targets)

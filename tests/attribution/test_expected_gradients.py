@@ -59,6 +59,7 @@ def test_alphas_are_uniform():
     assert float((alphas - grid).abs().max()) < 1.6 / math.sqrt(len(alphas))  # Kolmogorov, 1 %
 
 
+@pytest.mark.slow
 def test_one_reference_converges_to_integrated_gradients(cubic):
     reference = REFERENCES[:1]
     ig = integrated_gradients(
@@ -77,6 +78,7 @@ def test_one_reference_converges_to_integrated_gradients(cubic):
     assert float((ours - captum).norm() / captum.norm()) < 0.05
 
 
+@pytest.mark.slow
 def test_completeness_in_expectation(cubic):
     many = 7 * 500
     ours = expected_gradients(cubic, IMAGES, TARGETS, references=REFERENCES, samples=many)

@@ -211,6 +211,7 @@ def test_captum_agrees_on_a_small_network(small, images64):
     assert relative(right, left.float()) > 1e-3
 
 
+@pytest.mark.slow
 def test_captum_agrees_on_the_embedded_network(classifier, photos, pixels):
     images, targets = pixels[:2], photos.targets[:2]
     saliency = captum.attr.Saliency(classifier).attribute(images, target=targets, abs=False)

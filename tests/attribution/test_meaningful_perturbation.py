@@ -89,6 +89,7 @@ def test_variation_by_hand():
         assert total_variation(corner, beta).item() == pytest.approx(2 + 2 ** (beta / 2), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", ["deletion", "preservation"])
 @pytest.mark.parametrize("start", ["ones", "disc", "random"])
 def test_the_mask_finds_the_patch_that_the_model_reads(toy, game, start):

@@ -60,6 +60,7 @@ def test_window_as_large_as_the_image_gives_one_value(linear):
     assert torch.allclose(ours, (W * X).sum((1, 2, 3)).view(-1, 1, 1, 1).expand_as(ours))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window, stride", [((32, 32), (16, 16)), ((50, 40), (30, 17))])
 def test_captum_agrees(classifier, pixels, photos, window, stride):
     image, target = pixels[:1, :, 60:172, 40:184].contiguous(), photos.targets[:1]

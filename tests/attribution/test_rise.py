@@ -53,6 +53,7 @@ def test_masks_are_the_ones_of_the_authors():
         assert np.abs(mask.numpy() - expected).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_expectation_is_the_probability_at_the_border_too():
     masks = random_masks(0, [(1, k) for k in range(6000)], (30, 22), cells=5, probability=0.3)
     assert masks.min() >= 0 and masks.max() <= 1

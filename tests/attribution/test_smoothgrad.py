@@ -32,6 +32,7 @@ def image():
     return torch.rand(1, 1, 1, SIZE, generator=torch.Generator().manual_seed(1)).double()
 
 
+@pytest.mark.slow
 def test_the_three_expectations_of_a_quadratic(quadratic, image):
     network, matrix = quadratic
     samples, noise = 4000, 0.3
@@ -163,6 +164,7 @@ def test_the_variance_cannot_turn_negative(exact):
     assert (maps.square().mean(0) - maps.mean(0).square()).min() < 0
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_square_root_of_the_samples(small64):
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(7)).double()
     target, options = torch.tensor([1]), {"noise": 0.3}

@@ -121,6 +121,7 @@ def test_refuses_a_network_that_is_not_homogeneous_unless_told_to(classifier, pi
     assert METHODS["x_gradient"] is x_gradient
 
 
+@pytest.mark.slow
 def test_embedded_network_without_biases_fulfils_the_identity(classifier, pixels, photos):
     network = to_x_dnn(classifier, replace=True).network
     few, targets = pixels[:2], photos.targets[:2]

@@ -22,6 +22,8 @@ from support.projects import (
 
 from lib.builder.pair import read_results
 
+pytestmark = pytest.mark.slow
+
 
 def run(arguments, root, **options):
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options

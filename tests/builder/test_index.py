@@ -18,6 +18,8 @@ from lib.builder.pair import damage
 from lib.builder.provenance import content_hash
 from lib.builder.workspace import Project
 
+pytestmark = pytest.mark.slow
+
 
 def index_of(root, profile="default"):
     write_index(Project(root), profile)

@@ -14,6 +14,7 @@ from support.projects import (
     copy_of_built,
     environment,
     make_project,
+    plain_project,
     reports,
     state,
     write_notebook,
@@ -226,7 +227,7 @@ def test_the_type_says_what_a_text_means_in_a_file_and_in_set(name, text, value)
         ("words", ""),
         ("words", "[&x y]"),
         ("words", "[{a: b}]"),
-        ("words", "[" * 9000),
+        pytest.param("words", "[" * 9000, marks=pytest.mark.slow),
     ],
 )
 def test_a_text_of_another_type_is_refused_in_a_short_line(name, text):
@@ -263,7 +264,7 @@ def test_text_in_set_is_raw_after_the_shell_splitting():
         "{a: 1}: 2",
         "\t- x",
         "a: \0",
-        "a: " + "[" * 9000,
+        pytest.param("a: " + "[" * 9000, marks=pytest.mark.slow),
         "a: " + "x" * 100_000,
         "a: &a [x,x,x]\n" + "\n".join(f"b{i}: &b{i} [*a,*a]" for i in range(9)),
     ],
@@ -323,7 +324,7 @@ def test_every_file_of_parameters_belongs_to_a_report():
 
 
 def test_later_sources_win_and_go_to_their_own_folder(tmp_path):
-    project = Project(built_project())
+    project = Project(plain_project())
     (tmp_path / "mine.yaml").write_text("steps: 7\nnoise: 0.5\n")
     plain = resolve_run(project, "01-sample", "default")
     assert (plain.parameters["steps"], plain.target, plain.changed) == (5, "default", ["steps"])
@@ -334,7 +335,7 @@ def test_later_sources_win_and_go_to_their_own_folder(tmp_path):
 
 
 def test_environment_variable_as_a_value(tmp_path, monkeypatch):
-    project = Project(built_project())
+    project = Project(plain_project())
     file = tmp_path / "mine.yaml"
     file.write_text("images: ${SAMPLE_PICTURES}\nsteps: ${SAMPLE_STEPS}\n")
     monkeypatch.setenv("SAMPLE_STEPS", "9")
@@ -348,9 +349,9 @@ def test_environment_variable_as_a_value(tmp_path, monkeypatch):
 
 
 def test_relative_paths_reach_the_kernel_absolute():
-    run = resolve_run(Project(built_project()), "01-sample", "default", None, "images=notebooks")
+    run = resolve_run(Project(plain_project()), "01-sample", "default", None, "images=notebooks")
     assert run.parameters["images"] == "notebooks"
-    assert run.injected["images"] == str(built_project() / "notebooks")
+    assert run.injected["images"] == str(plain_project() / "notebooks")
 
 
 def test_each_path_of_a_list_reaches_the_kernel_absolute(tmp_path):
@@ -365,16 +366,17 @@ def test_each_path_of_a_list_reaches_the_kernel_absolute(tmp_path):
 
 @pytest.mark.parametrize("name", ["01-sample", "sample", "01", "notebooks/01-sample.ipynb"])
 def test_names_of_a_report(name):
-    assert Project(built_project()).resolve(name) == "01-sample"
+    assert Project(plain_project()).resolve(name) == "01-sample"
 
 
 def test_unknown_names_get_a_suggestion():
     with pytest.raises(UsageError, match="did you mean '01-sample'"):
-        Project(built_project()).resolve("01-sampel")
+        Project(plain_project()).resolve("01-sampel")
     with pytest.raises(UsageError, match="did you mean 'default'"):
-        Project(built_project()).check_profile("defualt")
+        Project(plain_project()).check_profile("defualt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "arguments", "says"),
     [
@@ -409,6 +411,7 @@ def test_command_line_exits_2_and_touches_nothing(tmp_path, content, arguments, 
     assert not (root / "reports/custom").exists()
 
 
+@pytest.mark.slow
 def test_every_name_is_checked_before_the_first_kernel(tmp_path):
     root = copy_of_built(tmp_path)
     (root / "notebooks/02-brief.ipynb").write_text("{}")
@@ -476,12 +479,12 @@ def test_without_a_file_the_profile_default_is_the_notebook(tmp_path):
 def test_a_file_that_holds_no_parameters_is_named_in_one_line(tmp_path, make_it):
     make_it(tmp_path / "bad.yaml")
     with pytest.raises(UsageError, match=rf"^{tmp_path}/bad.yaml: [^\n]{{5,300}}$"):
-        resolve_run(Project(built_project()), "01-sample", "default", str(tmp_path / "bad.yaml"))
+        resolve_run(Project(plain_project()), "01-sample", "default", str(tmp_path / "bad.yaml"))
 
 
 @pytest.mark.parametrize("path", ["~nouser/x", "/" + "x" * 5000, "x/\udcff", "new\nline"])
 def test_a_name_that_is_no_file_is_refused_in_one_line(path):
-    project = Project(built_project())
+    project = Project(plain_project())
     with pytest.raises(UsageError, match=r"^SET: images: [^\n]{5,300}$"):
         resolve_run(project, "01-sample", "default", None, f"images='{path}'")
     with pytest.raises(UsageError, match=r"^[^\n]{5,6000}: no such file$"):
@@ -499,7 +502,7 @@ def test_a_path_is_a_file_or_a_folder_but_not_the_whole_disk(schema, tmp_path):
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
     (tmp_path / "mine.yaml").write_bytes(b"\xef\xbb\xbfsteps: 7\r\n")
-    run = resolve_run(Project(built_project()), "01-sample", "default", str(tmp_path / "mine.yaml"))
+    run = resolve_run(Project(plain_project()), "01-sample", "default", str(tmp_path / "mine.yaml"))
     assert run.given["steps"] == 7
 
 

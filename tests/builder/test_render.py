@@ -92,6 +92,7 @@ def test_code_is_folded_and_solutions_hold_markdown(html):
     assert "<math" in solution
 
 
+@pytest.mark.slow
 def test_stderr_is_a_warning_and_not_on_the_page(tmp_path):
     root = copy_of_built(tmp_path)
     done = reports(root, "build", "brief", "--set", "fault=stderr")
@@ -101,6 +102,7 @@ def test_stderr_is_a_warning_and_not_on_the_page(tmp_path):
     assert page.count("a warning from below") == 1  # in the code that writes it
 
 
+@pytest.mark.slow
 def test_building_again_gives_the_same_bytes_but_for_the_time(tmp_path):
     root = copy_of_built(tmp_path)
     assert reports(root, "build", "--force", "01-sample").returncode == 0

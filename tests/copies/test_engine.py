@@ -109,6 +109,7 @@ def test_draws_that_depend_on_the_batch_would_be_seen(small, images, targets):
     assert not invariant(careless, small, images, targets, expected, 3, list(range(N)), 2)
 
 
+@pytest.mark.slow
 def test_the_embedded_network_in_other_batches(classifier, photos, pixels):
     few, labels = pixels[:3], photos.targets[:3]
     expected = smoothgrad(classifier, few, labels, samples=2)

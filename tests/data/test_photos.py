@@ -114,6 +114,7 @@ def test_annotation_at_another_size():
     assert len(narrow.parts[0]["foot"]) == 0  # the dog's feet lie outside
 
 
+@pytest.mark.slow
 def test_picture_of_the_annotation(embedded, tmp_path):
     """Draws the contact sheet that a person looks at: $PHOTO_SHEET names a file to keep it."""
     path = Path(os.environ.get("PHOTO_SHEET", tmp_path / "photos.png"))

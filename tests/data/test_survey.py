@@ -35,6 +35,7 @@ def table():
     return pd.DataFrame(columns)
 
 
+@pytest.mark.slow
 def test_the_embedded_survey_is_the_one_described(nhanes):
     assert len(nhanes) == 4890 and nhanes.labels.sum() == 1083 + 160
     assert len(nhanes.features) == 122 == len(set(nhanes.features))

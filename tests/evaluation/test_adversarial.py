@@ -137,6 +137,7 @@ def test_one_image_more_leaves_the_others_in_their_folds():
     assert (_folds(keys, 5, seed=1) != all_folds).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_detector_does_not_see_the_scale():
     clean, changed = noisy_pairs()
     assert np.allclose(detection_accuracy(clean, changed), detection_accuracy(clean, 9 * changed))

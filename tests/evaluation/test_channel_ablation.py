@@ -16,6 +16,7 @@ def test_before_pooling_and_a_linear_layer_all_three_agree(classifier, pixels, p
     assert relative(effects.first_order, effects.measured) < 1e-3
 
 
+@pytest.mark.slow
 def test_measured_by_hand(classifier, pixels, photos):
     """One channel switched off with PyTorch's own hook."""
     x, t = pixels[:2, :, 64:160, 64:160], photos.targets[:2]

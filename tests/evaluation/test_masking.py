@@ -119,6 +119,7 @@ def test_negating_the_map_swaps_kpm_and_knm_only(small):
     assert not np.allclose(one["KPM"], one["KNM"])
 
 
+@pytest.mark.slow
 def test_random_attribution_scores_the_same_kept_positive_or_negative(small):
     images = torch.rand(150, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(150) % 4
@@ -226,6 +227,7 @@ def test_blur_kernels():
     torch.testing.assert_close(blurred_copy(flat), flat)
 
 
+@pytest.mark.slow
 def test_embedded_network(classifier, photos, pixels):
     maps = torch.rand(2, 224, 224) - 0.5
     curves = masking_curves(

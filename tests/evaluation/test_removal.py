@@ -48,6 +48,7 @@ def values(frame: pd.DataFrame, score: str) -> np.ndarray:
 # --- several maps at once ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("fill", ["black", "uniform"])
 @pytest.mark.parametrize("fractions", [FRACTIONS, (1, 0.5, 0), (0, 1), (0.2, 0.4)])
@@ -229,6 +230,7 @@ def test_a_constant_map_is_a_random_order(exact):
     assert abs((biased[:, 0] - (clean + empty) / 2).mean()) > 20 * error
 
 
+@pytest.mark.slow
 def test_on_the_photos(classifier, photos, pixels):
     few = [0, 4]
     images, targets = pixels[few], photos.targets[few]

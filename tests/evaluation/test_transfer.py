@@ -61,6 +61,7 @@ def test_masks_of_another_size_are_refused(bright):
             scores_under(bright, images, TARGETS, masks.double(), "blur")
 
 
+@pytest.mark.slow
 def test_only_photos_that_are_classified_right_are_kept(classifier, photos):
     kept = correctly_classified(classifier, photos)
     assert len(kept) == 18  # of 20

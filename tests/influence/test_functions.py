@@ -70,6 +70,7 @@ def network():
     return objective, theta, test_images, test_labels, net
 
 
+@pytest.mark.slow
 def test_ridge_leave_one_out_is_the_prediction_over_one_minus_leverage():
     objective, theta, gram = ridge()
     x, y, n = objective.inputs, objective.labels, len(objective)
@@ -127,11 +128,13 @@ def test_softmax_regression_derivatives_equal_automatic_ones(regression):
         assert torch.allclose(ours, automatic, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_network_hessian_equals_automatic_one(network):
     objective, theta, *_ = network
     assert torch.allclose(objective.hessian(theta), full_hessian(objective.value)(theta), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["regression", "network"])
 def test_conjugate_gradients_and_lissa_agree_with_the_exact_solve(model, request):
     objective, theta, test_images, test_labels = request.getfixturevalue(model)[:4]
@@ -255,6 +258,7 @@ def test_damped_influence_is_the_derivative_of_a_tied_retraining(network):
     assert torch.allclose(slope, tied.gradient(theta + 0.1, weights))
 
 
+@pytest.mark.slow
 def test_refitting_reaches_the_minimum_that_another_optimizer_finds_from_zero(regression):
     objective, theta, *_ = regression
     factorization = Factorization(objective.hessian(theta))

@@ -52,6 +52,7 @@ def random(n: int, side: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 def test_the_embedded_network_recognizes_the_photos(classifier, photos, pixels):
     ranked = classifier.scores(pixels).argsort(1, descending=True)
     found = ranked[:, :5] == photos.targets.view(-1, 1)
@@ -85,6 +86,7 @@ def test_embedded_gradients_are_the_packages_own_in_float64(original, pixels):
     assert relative(ours, theirs) < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side"), [("efficientnet-lite1", 240), ("efficientnet-lite2", 260)]
 )
@@ -299,6 +301,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_random_weights_follow_the_seed_alone():
     state = torch.get_rng_state()
     one = load_classifier("squeezenet1_1", weights="random", seed=3)

@@ -144,6 +144,7 @@ def test_every_culprit_is_named_not_only_the_first():
     assert [found.layer for found in conversion.remaining] == ["1", "3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 def test_conversion_removes_every_bias_and_nothing_else(make):
     network = perturbed(make)

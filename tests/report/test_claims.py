@@ -82,6 +82,7 @@ def test_rows_are_resampled_whole_and_other_statistics_work():
     assert low < np.median(x) < high
 
 
+@pytest.mark.slow
 def test_large_samples_are_resampled_in_chunks():
     values = normal(1, 30_000)
     estimate, (low, high) = bootstrap(values, draws=2_000)  # three chunks

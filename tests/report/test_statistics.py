@@ -43,6 +43,7 @@ RATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RATES)
 def test_the_interval_misses_as_often_as_the_rule_says(name):
     draw, mean, published = RATES[name]
@@ -160,6 +161,7 @@ def test_no_spread_beyond_rounding_is_none():
     assert low == pytest.approx(0.3) and high == pytest.approx(0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", [0.9, 0.7, 0.5, 0.3])
 @pytest.mark.parametrize("alpha", [0.025, 0.025 / 6])
 def test_the_needed_n_has_80_percent_power_and_one_less_has_not(effect, alpha):

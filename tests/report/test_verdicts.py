@@ -392,6 +392,7 @@ def limit(count: int, level: float = 0.025) -> float:
     return level + 3 * (level * (1 - level) / count) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [1, 4, 6])
 def test_true_nulls_are_rarely_decided(null_parts, m):
     claims = [null_parts[at : at + m] for at in range(0, len(null_parts), m)]

@@ -67,6 +67,7 @@ def test_rows_are_numbered_and_named_in_the_whole_list(photos):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(st.integers(1, 7), st.permutations(range(6)))
 def test_neither_chunks_nor_order_matter(folder, chunk, order):
@@ -77,6 +78,7 @@ def test_neither_chunks_nor_order_matter(folder, chunk, order):
     assert agree(by_photo(whole), by_photo(other))
 
 
+@pytest.mark.slow
 def test_removal_is_what_removal_curves_gives(photos):
     from lib.attribution import gradient
     from lib.evaluation.maps import signed
@@ -113,6 +115,7 @@ def test_photos_added_at_the_end_reuse_all_full_chunks(photos):
     pd.testing.assert_frame_equal(more[:8], first[:8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["parameters", "seed", "label", "bytes", "weights"])
 def test_whatever_rows_depend_on_computes_them_anew(folder, tmp_path, change):
     own = photo_folder(tmp_path / "own")
@@ -150,6 +153,7 @@ def test_names_do_not_matter(photos):
     assert rows["photo"].str.endswith("!").all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut short", "a byte", "foreign", "empty"])
 def test_a_damaged_file_is_computed_anew_and_said(photos, cache, caplog, damage):
     before = evidence(scores, NETWORK, photos, {}, chunk=4)
@@ -169,6 +173,7 @@ def test_a_damaged_file_is_computed_anew_and_said(photos, cache, caplog, damage)
     assert agree(before, after)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_no_flipped_bit_is_believed(tmp_path_factory, data):
@@ -206,6 +211,7 @@ def test_a_chunk_that_fails_is_named_and_the_others_are_kept(photos):
     assert "2 of 3" in kept.table()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -226,6 +232,7 @@ def test_wrong_settings_are_one_line(photos, options, says, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_without_distributed_lib_imports_and_says_what_to_install():
     script = (
         "import sys; sys.modules['distributed'] = None\n"
@@ -247,6 +254,7 @@ def other_code(cache: Path, change=None) -> None:
         path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [None, lambda score: score * (1 + 1e-4)])
 def test_rows_of_other_code_that_come_out_alike_are_adopted(photos, cache, monkeypatch, change):
     evidence(scores, NETWORK, photos, {}, chunk=1)
@@ -260,6 +268,7 @@ def test_rows_of_other_code_that_come_out_alike_are_adopted(photos, cache, monke
     assert (again["computed"], again["adopted"]) == (0, {"0" * 16: 10})
 
 
+@pytest.mark.slow
 def test_rows_of_other_code_that_differ_are_computed_anew(photos, cache, monkeypatch, caplog):
     evidence(scores, NETWORK, photos, {}, chunk=1)
     other_code(cache, lambda score: score + 0.1)

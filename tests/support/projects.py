@@ -337,14 +337,20 @@ def kernel_of(root, builder, timeout=40):
 
 
 @functools.cache
-def built_project() -> Path:
-    """A project whose two reports are built, made once for all tests. Do not change it: copy it."""
+def plain_project() -> Path:
+    """A project, made once for all tests. Do not change it."""
     root = Path(tempfile.mkdtemp(prefix="reports-test-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    make_project(root / "project")
-    done = reports(root / "project", "build", "01-sample", "02-brief")
+    return make_project(root / "project")
+
+
+@functools.cache
+def built_project() -> Path:
+    """One whose two reports are built. Do not change it: copy it."""
+    root = copy(plain_project(), Path(tempfile.mkdtemp(dir=plain_project().parent)))
+    done = reports(root, "build", "01-sample", "02-brief")
     assert done.returncode == 0, done.stdout + done.stderr
-    return root / "project"
+    return root
 
 
 @functools.cache
@@ -360,7 +366,11 @@ def judged_project() -> Path:
 
 def copy_of_built(folder: Path) -> Path:
     """A copy of the built project that a test may change."""
-    return Path(shutil.copytree(built_project(), folder / "project"))
+    return copy(built_project(), folder)
+
+
+def copy(project: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(project, folder / "project"))
 
 
 def forge(root: Path, slug: str, change, html=None) -> None:

@@ -36,6 +36,7 @@ def same(one: Ensemble, two: Ensemble) -> bool:
     return close and torch.allclose(one.validation_auc, two.validation_auc)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attribution", [None, *ATTRIBUTIONS])
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_ensemble_equals_one_network_at_a_time(attribution, bias):

@@ -88,6 +88,7 @@ def test_without_biases_x_gradient_is_integrated_gradients_and_with_them_not():
         assert close is not bias
 
 
+@pytest.mark.slow
 def test_expected_gradients_converges_to_integrated_gradients_averaged_over_references():
     score, rows = score_of(network()), torch.randn(5, 6, dtype=DOUBLE)
     people = torch.randn(7, 6, dtype=DOUBLE)

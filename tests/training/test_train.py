@@ -85,6 +85,7 @@ def test_digits_are_5000_balanced_and_split_by_seed():
         load_digits(test=5000)
 
 
+@pytest.mark.slow
 def test_every_digit_keeps_its_label():
     digits = load_digits()
     ours = {
