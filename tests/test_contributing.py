@@ -24,6 +24,7 @@ def test_the_method_is_short_and_its_test_passes(examples, exact):
     examples["test_the_map_of_a_linear_function_sums_to_the_change_of_its_score"](exact)
 
 
+@pytest.mark.slow
 def test_the_method_explains_the_embedded_network(examples, classifier, photos):
     pixels, targets = photos.pixels()[:1], photos.targets[:1]
     method = examples["blur_integrated_gradients"]

@@ -232,6 +232,7 @@ def judged():
     return results, again
 
 
+@pytest.mark.slow
 def test_the_same_judgments_pass_and_are_shown(judged):
     assert lines(*judged) == []
     folder = judged_project() / "reports/default"
@@ -259,6 +260,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", PARTS)
 def test_each_change_of_a_part_is_one_line(judged, what):
     old, new = judged
@@ -269,6 +271,7 @@ def test_each_change_of_a_part_is_one_line(judged, what):
     assert lines(old, new) == [("CHANGED", what)]
 
 
+@pytest.mark.slow
 def test_what_follows_from_compared_numbers_is_not_compared(judged):
     old, new = judged
     for part in (old["claims"][1], *old["claims"][1]["parts"]):
@@ -278,6 +281,7 @@ def test_what_follows_from_compared_numbers_is_not_compared(judged):
     assert lines(old, new) == []
 
 
+@pytest.mark.slow
 def test_parts_come_and_go_and_numbers_are_those_of_a_part(judged):
     old, new = judged
     gone = new["claims"][1]["parts"].pop(2)
@@ -288,6 +292,7 @@ def test_parts_come_and_go_and_numbers_are_those_of_a_part(judged):
     assert ("CHANGED", "JU-3.parts") in lines(old, new)
 
 
+@pytest.mark.slow
 def test_another_part_may_decide_a_claim_if_all_parts_agree(judged):
     old, new = judged
     other = new["claims"][0]["parts"][1]
@@ -295,6 +300,7 @@ def test_another_part_may_decide_a_claim_if_all_parts_agree(judged):
     assert lines(old, new) == []
 
 
+@pytest.mark.slow
 def test_a_trained_claim_is_on_the_edge_if_its_parts_are(judged):
     old, new = judged
     for results in judged:
@@ -311,12 +317,14 @@ def test_a_trained_claim_is_on_the_edge_if_its_parts_are(judged):
     assert lines(old, new) == [("CHANGED", f"{FIRST}.verdict"), ("CHANGED", "JU-2.verdict")]
 
 
+@pytest.mark.slow
 def test_a_frozen_claim_by_parts_never_turns(judged):
     old, new = judged
     new["claims"][1]["verdict"] = "inconclusive"
     assert lines(old, new) == [("CHANGED", "JU-2.verdict")]
 
 
+@pytest.mark.slow
 def test_of_times_the_parts_are_shown_and_not_compared(judged):
     old, new = judged
     new["claims"][4]["wall_clock"] = old["claims"][4]["wall_clock"] = True

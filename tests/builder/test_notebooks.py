@@ -24,7 +24,7 @@ PROFILES = ("smoke", "imagenet")
 
 NBVAL = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"]
 NBVAL += ["-p", "no:cacheprovider", "--nbval-cell-timeout", "600"]
-NBVAL += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval.cfg")]
+NBVAL += ["--nbval-sanitize-with", "nbval.cfg"]
 
 
 def source(path: Path) -> dict:
@@ -62,6 +62,7 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("smoke")
     for folder in ("notebooks", "params"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(ROOT / "tests/nbval.cfg", root)
     return root
 
 

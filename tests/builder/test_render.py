@@ -303,6 +303,7 @@ def judged():
     return (judged_project() / "reports/default/04-judged.html").read_text()
 
 
+@pytest.mark.slow
 def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
     assert page_problems(judged) == []
     shown = dict(re.findall(r'href="#claim-(JU-\d)"><span class="badge (\w+)"', judged))
@@ -314,6 +315,7 @@ def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
     assert all(f"\n.{verdict} {{" in judged for verdict in SYMBOLS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -86,6 +86,7 @@ def test_ridge_leave_one_out_is_the_prediction_over_one_minus_leverage():
         assert torch.allclose(leverage, x[i] @ solved[:, i] / n)
 
 
+@pytest.mark.slow
 def test_ridge_sign_and_scale_of_the_predicted_change_of_a_test_loss():
     objective, theta, gram = ridge(n=3000)  # leverages below 1 %
     x, y, n = objective.inputs, objective.labels, len(objective)
@@ -227,6 +228,7 @@ def test_own_curvature_taken_out_is_one_newton_step_without_the_example(regressi
         assert float((column - plain).norm() / plain.norm()) > 0.01  # what influence leaves in
 
 
+@pytest.mark.slow
 def test_damped_influence_is_the_derivative_of_a_tied_retraining(network):
     objective, theta, test_images, test_labels, _ = network
     damping, part, i = 0.1, 1e-2, 7

@@ -66,6 +66,7 @@ def test_the_embedded_network_recognizes_the_photos(classifier, photos, pixels):
     assert not any(module.training for module in classifier.modules())
 
 
+@pytest.mark.slow
 def test_embedded_logits_are_the_packages_own(classifier, original, pixels):
     some = pixels[:3]
     with torch.no_grad():
@@ -75,6 +76,7 @@ def test_embedded_logits_are_the_packages_own(classifier, original, pixels):
     assert relative(classifier.scores(some), expected) < 1e-4
 
 
+@pytest.mark.slow
 def test_embedded_gradients_are_the_packages_own_in_float64(original, pixels):
     network = copy.deepcopy(original).double()
     half = [0.5, 0.5, 0.5]
