@@ -1,9 +1,10 @@
 """From an executed notebook to one HTML file, through nbconvert.
 
-Cell tags: `parameters` (the schema), `remove-input` (only the output is shown), `remove-cell`,
-`remove-output`. Output that reaches the page: figures with alt text and caption, what Report's
-helpers built, Markdown and LaTeX (HTML in them shown as text), and plain text. Anything else is
-shown as its plain text. What a cell wrote to stderr is a build warning and not on the page.
+Cell tags: `parameters` (the schema), `remove-input` (only the output is shown; so of every cell
+that begins with %%say), `remove-cell`, `remove-output`. Output that reaches the page: figures with
+alt text and caption, what lib.report built, Markdown and LaTeX (HTML in them shown as text), and
+plain text. Anything else is shown as its plain text. What a cell wrote to stderr is a build warning
+and not on the page.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from lib.builder.execute import INJECTED
 from lib.builder.mathml import mathml
 from lib.builder.overrides import Run
 from lib.builder.workspace import ANSI, ReportFailed
-from lib.core.markup import MARK
+from lib.core.markup import FOLDED, MARK
 
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
+_FOLDED = re.compile(re.escape(FOLDED).replace(r"\{\}", "(.*?)"), re.DOTALL)
 _ADDRESS = re.compile(r"at 0x[0-9a-fA-F]{6,}")
 
 
@@ -56,7 +58,7 @@ class _Body:
         if "text/html" in data and metadata.get("text/html", {}).get(MARK):
             return self.numbered(data["text/html"])
         if "text/markdown" in data:
-            return markdown.untrusted(data["text/markdown"], self.contents)
+            return self.prose(data["text/markdown"], MARK in metadata.get("text/markdown", {}))
         if "text/latex" in data:
             return f"<p>{mathml(data['text/latex'].strip(' $'), 'block')}</p>"
         if "text/html" in data:
@@ -65,6 +67,13 @@ class _Body:
             )
         return self.text(data.get("text/plain", ""))
 
+    def prose(self, text: str, built_here: bool) -> str:
+        if built_here and (folded := _FOLDED.fullmatch(text)):
+            summary, body = (markdown.untrusted(part, self.contents) for part in folded.groups())
+            summary = summary.strip().removeprefix("<p>").removesuffix("</p>")
+            return f"<details><summary>{summary}</summary>{body}</details>"
+        return markdown.untrusted(text, self.contents)
+
     def figure(self, mime: str, content: str, facts: dict[str, Any]) -> str:
         alt, caption = (str(facts.get(name) or "").strip() for name in ("alt", "caption"))
         self.figures += 1
@@ -72,7 +81,7 @@ class _Body:
             if not text:
                 raise ReportFailed(
                     f"figure {self.figures} has no {name}: "
-                    "plotting.show(fig, alt=..., caption=...) gives both"
+                    "every figure of lib.report.figures takes alt= and caption="
                 )
         if mime == "image/svg+xml":
             content = base64.b64encode("".join(content).encode()).decode()
@@ -129,8 +138,11 @@ def render_body(notebook: Any, path: str) -> tuple[str, _Body]:
         exclude_output_prompt=True,
         preprocessors=[],
     )
-    # a code cell without source would show an empty box
+    # a code cell without source would show an empty box; of prose the output is the text
     notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or c.source.strip()]
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.startswith("%%say"):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "remove-input"]
     resources = {"metadata": {"name": "report", "path": path}}
     html, _ = exporter.from_notebook_node(notebook, resources=resources)
     return html, body

@@ -12,6 +12,7 @@ import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARK = "report"  # metadata key of output that may reach the page as HTML
+FOLDED = "<details><summary>{}</summary>\n\n{}\n\n</details>"  # Markdown under a word
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "mixed": "±", "inconclusive": "?", "invalid": "∅"}
 
 

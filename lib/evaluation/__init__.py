@@ -8,5 +8,7 @@ Imports attribution, copies, networks, data and core.
 
 PROTOCOLS: dict[str, str] = {
     "removal": "lib.evaluation.removal:removal",
+    "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
+    "own_cell": "lib.evaluation.mosaics:own_cell",
 }

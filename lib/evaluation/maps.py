@@ -68,22 +68,24 @@ def maps_by_label(
 ) -> dict[str, Float[Tensor, "n _ h w"]]:
     """The map of each method, by label: ``methods`` is ``{label: {"method": name, **options}}``.
 
-    A method that draws is given ``seed`` unless its options hold one. Raises ``ValueError`` for a
-    name that is not in ``METHODS``.
+    A method that draws is given ``seed`` unless its options hold one; one that averages another
+    over noise takes that one's name as ``inner``. Raises ``ValueError`` for a name that is not in
+    ``METHODS``.
     """
     from lib.attribution import METHODS
 
     chosen = {label: dict(options) for label, options in methods.items()}
     for label, options in chosen.items():
-        if options.get("method", label) not in METHODS:
-            raise ValueError(
-                f"method {options.get('method', label)!r} is unknown; choose one of: "
-                f"{', '.join(METHODS)}"
-            )
+        for name in (options.get("method", label), options.get("inner", label)):
+            if name not in METHODS and not (name == label and "method" in options):
+                known = ", ".join(METHODS)
+                raise ValueError(f"method {name!r} is unknown; choose one of: {known}")
     maps = {}
     for label, options in chosen.items():
         method = METHODS[options.pop("method", label)]
         if "seed" in inspect.signature(method).parameters:
             options.setdefault("seed", seed)
+        if "inner" in options:
+            options["method"] = METHODS[options.pop("inner")]
         maps[label] = method(classifier, images, targets, **options)
     return maps

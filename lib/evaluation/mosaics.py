@@ -6,14 +6,19 @@ grid pointing game of Böhle, Fritz, Schiele 2021, in the form of Rao, Böhle, S
 network sees the whole grid at once. Chance is one over the number of cells.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lib.core import draws
+from lib.evaluation.localization import energy_in_box, pointing_game
+from lib.evaluation.maps import maps_by_label, signed
 
 _TRIES = 1000  # drawings without a new mosaic before the photos count as used up
 
@@ -63,13 +68,79 @@ def make_mosaics(
     members = torch.tensor(_draw(targets, cells, count, seed))
     if size is not None:
         images = interpolate(images, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+    return tile(images, targets, members, rows, columns)
+
+
+def tile(
+    images: Float[Tensor, "n c h w"],
+    targets: Int[Tensor, " n"],
+    members: Int[Tensor, "m cells"],
+    rows: int,
+    columns: int,
+) -> Mosaics:
+    """The mosaics of the photos whose numbers ``members`` holds, a row for each mosaic."""
     c, h, w = images.shape[1:]
-    parts = images[members].view(count, rows, columns, c, h, w)
-    pixels = parts.permute(0, 3, 1, 4, 2, 5).reshape(count, c, rows * h, columns * w)
-    number = torch.arange(cells).view(rows, columns)
+    parts = images[members].view(len(members), rows, columns, c, h, w)
+    pixels = parts.permute(0, 3, 1, 4, 2, 5).reshape(len(members), c, rows * h, columns * w)
+    number = torch.arange(rows * columns).view(rows, columns)
     number = number.repeat_interleave(h, 0).repeat_interleave(w, 1)
-    inside = number == torch.arange(cells).view(-1, 1, 1)
+    inside = number == torch.arange(rows * columns).view(-1, 1, 1)
     return Mosaics(pixels.contiguous(), targets[members], members, inside.to(images.device))
+
+
+def in_cells(targets: Sequence[int], cells: int) -> list[int]:
+    """An order of photos in which every ``cells`` in a row are of different classes.
+
+    Photos are taken in their order, a class's second one after the first of all classes, and so
+    on; what does not fill a mosaic is left out. No photo is in two mosaics.
+    """
+    rounds: list[list[int]] = []
+    seen: dict[int, int] = {}
+    for photo, target in enumerate(int(target) for target in targets):
+        seen[target] = seen.get(target, -1) + 1
+        if seen[target] == len(rounds):
+            rounds.append([])
+        rounds[seen[target]].append(photo)
+    return [photo for photos in rounds for photo in photos[: len(photos) // cells * cells]]
+
+
+def own_cell(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: does each class's map lie in its own cell of a mosaic?
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``grid`` (rows,
+    columns) and ``seed``. Each rows x columns photos in a row are one mosaic (`in_cells` puts them
+    in order), so a chunk must hold whole mosaics. One row per mosaic x cell x method: ``image``
+    (the photo in the cell), ``mosaic`` (its first photo's name), ``positive`` and ``absolute``,
+    the share of that mass in the own cell, and ``hit`` of the peak. NaN for a map without mass.
+    """
+    rows, columns = parameters["grid"]
+    if len(pixels) % (rows * columns):
+        raise ValueError(f"{len(pixels)} photos are no whole mosaics of {rows} x {columns} cells")
+    members = torch.arange(len(pixels)).view(-1, rows * columns)
+    mosaics = tile(pixels, photos.targets, members, rows, columns)
+    frames = []
+    for cell in range(rows * columns):
+        inside = mosaics.inside(cell)
+        maps = maps_by_label(
+            classifier,
+            mosaics.pixels,
+            mosaics.targets[:, cell],
+            parameters["methods"],
+            seed=parameters["seed"],
+        )
+        for label, map_ in maps.items():
+            values = signed(map_).cpu()
+            frame = {
+                "image": members[:, cell].numpy(),
+                "mosaic": np.array(photos.names, dtype=object)[members[:, 0].numpy()],
+                "method": label,
+                "cell": cell,
+                "positive": energy_in_box(values, inside, mass="positive", empty="nan").numpy(),
+                "absolute": energy_in_box(values, inside, empty="nan").numpy(),
+                "hit": pointing_game(values, inside, tolerance=0, empty="nan").numpy(),
+            }
+            frames.append(pd.DataFrame(frame))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _draw(targets: Tensor, cells: int, count: int, seed: int) -> list[list[int]]:

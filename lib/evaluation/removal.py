@@ -18,6 +18,7 @@ from torch import Tensor
 from lib import copies
 from lib.copies.fills import FILLS, Fill
 from lib.core import draws
+from lib.evaluation.boxes import inside_boxes
 from lib.evaluation.maps import REDUCTIONS, check_maps, maps_by_label
 
 ORDERS = ("morf", "lerf")
@@ -50,6 +51,31 @@ def removal(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataF
                 seed=seed,
             )
             frames.append(curves.assign(order=order, convention=convention, fill=fill))
+    return pd.concat(frames, ignore_index=True)
+
+
+def background_first(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: how much of what LeRF removes first lies outside the boxes?
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``fraction`` and
+    ``seed``, and ``convention`` (of ``REDUCTIONS``, default magnitude). One row per image with a
+    box x method: ``outside``, and ``chance``, the share of the image that lies outside.
+    """
+    inside = inside_boxes(photos.instances, *pixels.shape[2:])
+    boxed = inside.flatten(1).any(1).nonzero()[:, 0]
+    some, seed = pixels[boxed], parameters["seed"]
+    if not len(boxed):
+        columns = ["image", "method", "outside", "chance"]
+        return pd.DataFrame({name: [] for name in columns}).astype({"image": int})
+    targets, reduce = photos.targets[boxed], REDUCTIONS[parameters.get("convention", "magnitude")]
+    maps = maps_by_label(classifier, some, targets, parameters["methods"], seed=seed)
+    keys, chance = draws.image_keys(some), 1 - inside[boxed].float().mean((1, 2))
+    frames = []
+    for label, map_ in maps.items():
+        given = (reduce(map_).cpu(), inside[boxed], parameters["fraction"])
+        outside = share_outside(*given, keys=keys, seed=seed).numpy()
+        rows = {"image": boxed.numpy(), "method": label, "outside": outside, "chance": chance}
+        frames.append(pd.DataFrame(rows))
     return pd.concat(frames, ignore_index=True)
 
 

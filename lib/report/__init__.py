@@ -1,8 +1,10 @@
-"""What a notebook writes with: claims, figures, tables, and the record of its numbers.
+"""What a notebook writes with: its lesson, figures, prose with numbers, claims and their verdicts.
 
-A notebook imports one name, `Report`, to record its results. Imports any room but the builder.
+A notebook imports `open_lesson`, `figures` and the makers of parts. Imports any room but the
+builder.
 """
 
+from lib.report.lesson import Lesson, open_lesson
 from lib.report.record import Report
 
-__all__ = ["Report"]
+__all__ = ["Lesson", "Report", "open_lesson"]

@@ -1,215 +1,150 @@
-"""Every figure's look, in one place: colors, names, photo grids, heat maps, curves, intervals.
+"""The figures that all reports share: one call each, from numbers to a captioned picture.
 
-Figures are drawn 6 inches wide in 11-point type, so that they stay legible on a phone, in a
-palette that color-blind readers can tell apart (Okabe and Ito); lines differ in dash as well.
+    pictures   photos and maps in a grid        intervals  parts of claims against a line
+    curves     means with their intervals       bars       one number per name
+    strips     every unit's value by group      scatter    two numbers per unit
+    matrix     a table of numbers in color      canvas     axes for a figure of one report
+
+Each takes ``caption`` and ``alt``: templates of :mod:`lib.report.say`, evaluated against the
+notebook's variables. What alt text cannot know, the numbers drawn, is added to it here. Bands and
+bars of error are the interval of :mod:`lib.report.statistics`. ``cover=True`` makes a figure the
+report's picture on the index.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from textwrap import wrap
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from IPython.display import display
-from matplotlib.colors import to_rgb
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
-from lib.report import claims
-
-WIDTH = 6.0  # inches
-DPI, PHOTO_DPI = 200, 150  # heat maps are noise to a compressor: pages have to stay small
-CSS_PER_INCH = 110  # how large a figure is shown on a wide screen
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, RED, PINK, GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
-
-# name -> (what readers see, color, dash)
-METHOD_LOOK: dict[str, tuple[str, str, str]] = {
-    "gradient": ("Gradient", SKY, "--"),
-    "input_x_gradient": ("InputGrad", ORANGE, "-"),
-    "integrated_gradients": ("Integrated Gradients", BLUE, "-"),
-    "smoothgrad": ("SmoothGrad", GREEN, "-"),
-    "smoothgrad_squared": ("SmoothGrad²", GREEN, "--"),
-    "guided_backprop": ("Guided backprop", PINK, "-"),
-    "expected_gradients": ("Expected Gradients", GREEN, "-."),
-    "x_gradient": ("X-Gradient", RED, "-"),
-    "cam": ("CAM", BLUE, "--"),
-    "grad_cam": ("Grad-CAM", RED, "-"),
-    "guided_grad_cam": ("Guided Grad-CAM", PINK, "--"),
-    "occlusion": ("Occlusion", ORANGE, "--"),
-    "lime": ("LIME", PINK, "-"),
-    "rise": ("RISE", BLACK, "-"),
-    "meaningful_perturbation": ("Learned mask", BLUE, "-"),
-    "excitation_backprop": ("Excitation", ORANGE, "-"),
-    "contrastive_excitation_backprop": ("Contrastive excitation", RED, "-"),
-    "right_for_the_right_reasons": ("RRR", PINK, "-."),
-    "unregularized": ("No prior", GRAY, "-"),
-    "unregularized_without_bias": ("No prior, no biases", BLACK, "--"),
-    "random": ("Random", GRAY, ":"),
-    "edges": ("Edges (Sobel)", BLACK, ":"),
-}
-
-CONTROLS = ("random", "edges")  # maps that must lose
-
-sns.set_theme(
-    context="paper",
-    style="whitegrid",
-    palette=[BLUE, RED, GREEN, ORANGE, PINK, SKY, GRAY, BLACK],
-    rc={
-        "figure.dpi": 100,
-        "font.size": 11,
-        "axes.titlesize": 11,
-        "axes.labelsize": 11,
-        "xtick.labelsize": 10,
-        "ytick.labelsize": 10,
-        "legend.fontsize": 10,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "grid.color": "#e4e4e4",
-        "lines.linewidth": 1.8,
-        "font.family": "DejaVu Sans",
-    },
+from lib.core import markup
+from lib.report import say, statistics
+from lib.report.looks import (
+    BLACK,
+    BLUE,
+    CONTROLS,
+    GRAY,
+    PINK,
+    RED,
+    WIDTH,
+    as_photo,
+    diverging,
+    heat,
+    label,
+    line,
 )
 
-
-def label(method: str) -> str:
-    """The name of a method as readers see it."""
-    return METHOD_LOOK[method][0] if method in METHOD_LOOK else method.replace("_", " ")
-
-
-def color(method: str) -> str:
-    """The color of a method, the same in every report."""
-    return METHOD_LOOK[method][1] if method in METHOD_LOOK else GRAY
-
-
-def dash(method: str) -> str:
-    """The line style of a method, the same in every report."""
-    return METHOD_LOOK[method][2] if method in METHOD_LOOK else "-."
+DPI, PHOTO_DPI = 200, 150  # heat maps are noise to a compressor: pages have to stay small
+CSS_PER_INCH = 110  # how large a figure is shown on a wide screen
+TOLD = 12  # lines of a figure whose numbers the alt text gives
+LOOKS = {  # of a verdict: color and marker
+    "supported": (BLUE, "o"),
+    "contradicted": (RED, "X"),
+    "mixed": (PINK, "s"),
+    "inconclusive": (GRAY, "D"),
+    "invalid": (GRAY, "x"),
+}
 
 
-def show(fig: Figure, *, alt: str, caption: str, photo: bool = False, cover: bool = False) -> None:
-    """Put the figure into the report with its alternative text and caption, and close it.
+def show(fig: Figure, *, caption: str, alt: str, photo: bool = False, cover: bool = False) -> None:
+    """Put a figure into the report and close it; ``photo`` stores a JPEG, else it is a PNG.
 
-    ``photo=True`` stores a JPEG (for grids of photographs), otherwise a PNG. ``cover=True`` makes
-    it the report's picture on the index page. Raises ``ValueError`` without alt text or caption.
+    Raises ``ValueError`` without alt text or caption.
     """
-    if not alt.strip() or not caption.strip():
-        raise ValueError("a figure needs alt text and a caption")
-    png = io.BytesIO()
-    dpi = PHOTO_DPI if photo else DPI
-    raw = {"compress_level": 0}  # encoded below
-    fig.savefig(png, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.05, pil_kwargs=raw)
-    plt.close(fig)
-    drawn = Image.open(png).convert("RGB")
+    try:
+        alt, caption = (" ".join(say.fill(text).split()) for text in (alt, caption))
+        if not alt or not caption:
+            raise ValueError("a figure needs alt text and a caption")
+        png = io.BytesIO()
+        dpi = PHOTO_DPI if photo else DPI
+        raw = {"compress_level": 0}  # encoded below
+        box = {"bbox_inches": "tight", "pad_inches": 0.05}
+        fig.savefig(png, format="png", dpi=dpi, pil_kwargs=raw, **box)
+    finally:
+        plt.close(fig)
+    drawn, encoded = Image.open(png).convert("RGB"), io.BytesIO()
     if photo:
-        mime, content = "image/jpeg", _encoded(drawn, "JPEG", quality=80, optimize=True)
+        drawn.save(encoded, "JPEG", quality=80, optimize=True)
     else:
-        palette = drawn.quantize(256, dither=Image.Dither.NONE)
-        mime, content = "image/png", _encoded(palette, "PNG")
+        drawn.quantize(256, dither=Image.Dither.NONE).save(encoded, "PNG")
+    mime = "image/jpeg" if photo else "image/png"
     width = round(drawn.width / dpi * CSS_PER_INCH)
-    metadata = {"alt": alt, "caption": caption, "cover": cover, "width": width}
-    display({mime: content}, metadata={mime: metadata}, raw=True)
+    facts = {"alt": alt, "caption": caption, "cover": cover, "width": width}
+    display({mime: encoded.getvalue()}, metadata={mime: facts}, raw=True)
 
 
-def _encoded(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
-    return buffer.getvalue()
+@contextmanager
+def canvas(
+    rows: int = 1, columns: int = 1, *, height: float = 3.2, caption: str, alt: str, **options: Any
+) -> Iterator[Any]:
+    """Axes for a figure that one report needs, shown at the end of the ``with``.
 
-
-def as_photo(image: Tensor) -> np.ndarray:
-    """An image tensor ``(3, H, W)`` in [0, 1] as an array ``(H, W, 3)``; values are clipped."""
-    return image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-
-
-def heat(values: Tensor | np.ndarray, percentile: float = 99.0) -> np.ndarray:
-    r"""A nonnegative map scaled for the eye: $\mathrm{clip}((v-\min v)/(P_{99}-\min v), 0, 1)$.
-
-    SmoothGrad's rule. Without the cap a few extreme pixels leave the rest nearly black; where it
-    would hide them all, the maximum takes its place. A constant map becomes zero.
+    Gives one Axes, or an array of them in rows and columns; ``height`` in inches. ``cover`` and
+    ``photo`` as for `show`; other options go to ``plt.subplots``.
     """
-    v = _finite(values)
-    low, high = v.min(), np.percentile(v, percentile)
-    high = high if high > low else v.max()
-    return np.clip((v - low) / (high - low), 0, 1) if high > low else np.zeros_like(v)
+    shown = {name: options.pop(name) for name in ("cover", "photo") if name in options}
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, height), layout="constrained", **options
+    )
+    try:
+        yield axes
+    except BaseException:
+        plt.close(fig)
+        raise
+    show(fig, caption=caption, alt=alt, **shown)
 
 
-def diverging(values: Tensor | np.ndarray, percentile: float = 99.0) -> np.ndarray:
-    r"""A signed map scaled for the eye: $\mathrm{clip}(v/P_{99}(|v|), -1, 1)$; zero stays zero."""
-    v = _finite(values)
-    span = np.percentile(np.abs(v), percentile) or np.abs(v).max()
-    return np.clip(v / span, -1, 1) if span > 0 else np.zeros_like(v)
-
-
-def _finite(values: Tensor | np.ndarray) -> np.ndarray:
-    v = np.asarray(values, dtype=float)
-    if not np.isfinite(v).all():
-        raise ValueError("a map holds NaN or infinite values: it cannot be drawn")
-    return v
-
-
-def overlay(image: Tensor, values: Tensor | np.ndarray, strength: float = 0.55) -> Tensor:
-    """A photo ``(3, H, W)`` under a map: gray, with the map's :func:`heat` in color over it."""
-    tint = plt.get_cmap("magma")(heat(values))[..., :3]
-    gray = as_photo(image.expand(3, -1, -1)).mean(-1, keepdims=True)
-    return torch.from_numpy((1 - strength) * gray + strength * tint).permute(2, 0, 1).float()
-
-
-def outline(image: Tensor, box: Sequence[float], color: str = BLUE, width: int = 3) -> Tensor:
-    """A photo ``(3, H, W)`` with the frame of a box (x0, y0, x1, y1); unchanged for a NaN box."""
-    framed = image.clone()
-    if np.isnan(np.asarray(box, dtype=float)).any():
-        return framed
-    x0, y0, x1, y1 = (round(float(side)) for side in box)
-    mask = torch.zeros(image.shape[1:], dtype=torch.bool)
-    mask[max(0, y0) : y1, max(0, x0) : x1] = True
-    mask[y0 + width : max(0, y1 - width), x0 + width : max(0, x1 - width)] = False
-    framed[:, mask] = torch.tensor(to_rgb(color)).view(3, 1).to(framed)
-    return framed
-
-
-def grid(
+def pictures(
     rows: Sequence[Sequence],
     *,
+    caption: str,
+    alt: str,
     columns: Sequence[str] = (),
     row_names: Sequence[str] = (),
     signed: bool = False,
     cell: float | None = None,
-) -> Figure:
-    """A grid of pictures: image tensors ``(3, H, W)`` in color, two-dimensional maps as heat maps.
+    cover: bool = False,
+) -> None:
+    """A grid: image tensors ``(3, H, W)`` in color, two-dimensional maps as heat maps.
 
-    Maps are scaled by :func:`heat` (dark = 0, bright = the 99th percentile), or with
-    ``signed=True`` by :func:`diverging` (blue negative, red positive). ``None`` leaves a gap.
+    Maps are scaled by ``looks.heat`` (dark = 0, bright = the 99th percentile), or with ``signed``
+    by ``looks.diverging`` (blue negative, red positive). ``None`` leaves a gap. ``cell`` is the
+    width of one in inches; without it the grid fills the page. Names of methods become labels.
     """
     count = max(len(row) for row in rows)
-    names = ["\n".join(wrap(name, 11)) for name in row_names]
+    names = ["\n".join(wrap(label(name), 11)) for name in row_names]
+    heads = ["\n".join(wrap(label(name), max(8, 58 // count))) for name in columns]
     left = 0.2 * max([1 + name.count("\n") for name in names], default=0)
-    top = 0.19 * max([1 + title.count("\n") for title in columns], default=0) + 0.03
+    top = 0.19 * max([1 + head.count("\n") for head in heads], default=0) + 0.03
     cell = cell or (WIDTH - left) / count
-    width, height = left + cell * count, top + cell * len(rows)
+    tall = cell * max(p.shape[-2] / p.shape[-1] for row in rows for p in row if p is not None)
+    width, height = left + cell * count, top + tall * len(rows)
     fig, axes = plt.subplots(len(rows), count, figsize=(width, height), squeeze=False)
     fig.subplots_adjust(left / width, 0, 1, 1 - top / height, wspace=0.04, hspace=0.04)
     for r, row in enumerate(rows):
-        for c in range(count):
-            ax = axes[r, c]
+        for c, ax in enumerate(axes[r]):
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
             sns.despine(ax=ax, left=True, bottom=True)
             if c < len(row) and row[c] is not None:
-                _draw(ax, row[c], signed)
-            if r == 0 and c < len(columns):
-                ax.set_title(columns[c], fontsize=10, pad=3)
+                _picture(ax, row[c], signed)
+            if r == 0 and c < len(heads):
+                ax.set_title(heads[c], fontsize=10, pad=3)
             if c == 0 and r < len(names):
                 ax.set_ylabel(names[r], fontsize=10, labelpad=3)
-    return fig
+    show(fig, caption=caption, alt=alt, photo=True, cover=cover)
 
 
-def _draw(ax, picture, signed: bool) -> None:
+def _picture(ax: Axes, picture, signed: bool) -> None:
     if picture.ndim == 3:
         ax.imshow(as_photo(picture))
     elif signed:
@@ -218,69 +153,223 @@ def _draw(ax, picture, signed: bool) -> None:
         ax.imshow(heat(picture), cmap="magma", vmin=0, vmax=1)
 
 
-def interval(seed: int = 0) -> Callable[[pd.Series], tuple[float, float]]:
-    """For seaborn's ``errorbar``: the 95 % bootstrap interval of the mean that claims use."""
-    return lambda values: claims.bootstrap(values, seed=seed)[1]
-
-
 def curves(
     frame: pd.DataFrame,
     *,
     x: str,
     y: str,
-    methods: Sequence[str],
-    ax,
-    percent: bool = True,
-    seed: int = 0,
+    caption: str,
+    alt: str,
+    by: str = "method",
+    panel: str | None = None,
+    unit: str | None = "photo",
+    order: Sequence[str] | None = None,
+    percent: bool = False,
+    log: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    limits: tuple[float, float] | None = None,
+    height: float = 2.9,
+    cover: bool = False,
 ) -> None:
-    """One line per method (column ``method``): its mean over images with a 95 % bootstrap band.
+    """One line per value of ``by``: the mean of ``y`` over ``unit`` at each ``x``, with its band.
 
-    The bands of the controls, ``random`` and ``edges``, are left out: they would hide the others.
+    ``panel`` stacks one set of axes per value of that column. ``unit=None`` draws the rows as they
+    are. Of maps that know nothing of the network the bands are left out: they would hide the
+    others. ``percent`` writes x in percent, ``log`` names the logarithmic axes ("x", "xy"),
+    ``limits`` are those of x.
     """
-    for method in methods:
-        sns.lineplot(
-            frame[frame["method"] == method],
-            x=x,
-            y=y,
-            errorbar=None if method in CONTROLS else interval(seed),
-            color=color(method),
-            linestyle=dash(method),
-            label=label(method),
-            ax=ax,
-            err_kws={"alpha": 0.12, "linewidth": 0},
-        )
-    ax.get_legend().remove()
+    panels = list(frame[panel].unique()) if panel else [None]
+    order = list(order) if order is not None else list(frame[by].unique())
+    height = height * len(panels) + 0.2 * (len(order) + 2) // 3
+    fig, axes = plt.subplots(
+        len(panels), 1, figsize=(WIDTH, height), sharex=True, layout="constrained", squeeze=False
+    )
+    told = []
+    for ax, name in zip(axes[:, 0], panels, strict=True):
+        part = frame[frame[panel] == name] if panel else frame
+        for place, key in enumerate(order):
+            told.append((name, key, _curve(ax, part[part[by] == key], x, y, key, place, unit)))
+        ax.set(title=label(str(name)) if panel else "", ylabel=ylabel or label(y).capitalize())
+        ax.set_xscale("log" if "x" in log else "linear")
+        ax.set_yscale("log" if "y" in log else "linear")
+        if limits:
+            ax.set_xlim(*limits)
     if percent:
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes[-1, 0].xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes[-1, 0].set_xlabel(xlabel or label(x).capitalize())
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    ends = [_ends(name, key, points) for name, key, points in told[:TOLD] if len(points)]
+    show(fig, caption=caption, alt=" ".join([alt, *ends]), cover=cover)
 
 
-def legend_below(fig: Figure, ax, columns: int = 3) -> None:
-    """One legend for the whole figure, under it, from the lines of ``ax``."""
-    handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=columns)
+def _curve(ax: Axes, part: pd.DataFrame, x: str, y: str, key, place: int, unit) -> pd.Series:
+    look = line(str(key), place)
+    if unit is None:
+        points = part.sort_values(x).set_index(x)[y]
+    else:
+        table = part.pivot_table(index=unit, columns=x, values=y, aggfunc="mean").dropna()
+        points = table.mean()
+        if len(table) > 1 and key not in CONTROLS:
+            low, high = statistics.mean_of(table.to_numpy()).interval()
+            ax.fill_between(table.columns, low, high, color=look["color"], alpha=0.12, linewidth=0)
+    ax.plot(points.index, points, label=label(str(key)), **look)
+    return points
 
 
-def intervals(findings: dict[str, object], *, ax, xlabel: str, zero: float = 0.0) -> None:
-    """A row per finding or part: its estimate with its interval, against a line at ``zero``.
+def _ends(panel, key, points: pd.Series) -> str:
+    first, last = (f"{points.iloc[i]:.3g} at {points.index[i]:.3g}" for i in (0, -1))
+    return f"{label(f'{panel}, {key}' if panel else str(key))}: {first}, {last}."
 
-    Of one that is invalid the line is dotted; what was not measured leaves its row empty.
+
+def intervals(parts: Mapping[str, Any], *, caption: str, alt: str, xlabel: str, zero=0.0) -> None:
+    """A row per part of a claim (``lesson.parts("PR-1")``): estimate and interval, and a line.
+
+    Blue circles are supported, red crosses contradicted, gray diamonds undecided; of an invalid
+    part the line is dotted, and what was not measured leaves its row empty. ``zero`` is where the
+    line stands; ``None`` draws each part's own threshold.
     """
-    looks = {
-        "supported": (BLUE, "o"),
-        "contradicted": (RED, "X"),
-        "mixed": (PINK, "s"),
-        "inconclusive": (GRAY, "D"),
-        "invalid": (GRAY, "x"),
-    }
-    for row, finding in enumerate(findings.values()):
-        shade, marker = looks[finding.verdict]
-        style = {"color": shade, "linestyle": ":" if finding.verdict == "invalid" else "-"}
-        if finding.interval is not None:
-            ax.plot(finding.interval, [row, row], linewidth=2.5, solid_capstyle="butt", **style)
-        if finding.estimate is not None:
-            ax.plot(finding.estimate, row, marker, color=shade, markersize=7)
-    ax.axvline(zero, color=BLACK, linewidth=0.8)
-    ax.set_yticks(range(len(findings)), list(findings))
-    ax.set_ylim(len(findings) - 0.5, -0.5)
-    ax.set_xlabel(xlabel)
+    names = ["\n".join(wrap(name, 36)) for name in parts]
+    height = 0.7 + sum(0.14 + 0.17 * (1 + name.count("\n")) for name in names)
+    fig, ax = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    told = []
+    for row, (name, part) in enumerate(parts.items()):
+        shade, marker = LOOKS[part.verdict]
+        style = {"color": shade, "linestyle": ":" if part.verdict == "invalid" else "-"}
+        if part.interval is not None:
+            ax.plot(part.interval, [row, row], linewidth=2.5, solid_capstyle="butt", **style)
+        if part.estimate is not None:
+            ax.plot(part.estimate, row, marker, color=shade, markersize=7)
+            told.append(f"{name}: {say.between(part)}, {part.verdict}.")
+        if zero is None and part.threshold is not None:
+            ax.plot([part.threshold] * 2, [row - 0.4, row + 0.4], color=BLACK, linewidth=1.2)
+    if zero is not None:
+        ax.axvline(zero, color=BLACK, linewidth=0.8)
+    ax.set_yticks(range(len(names)), names, fontsize=9.5)
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
     ax.grid(axis="y", visible=False)
+    show(fig, caption=caption, alt=" ".join([alt, *told]))
+
+
+def bars(
+    values: Mapping[str, float] | pd.Series,
+    *,
+    caption: str,
+    alt: str,
+    xlabel: str,
+    errors: Mapping[str, tuple[float, float]] | None = None,
+    chance: float | None = None,
+    log: bool = False,
+    cover: bool = False,
+) -> None:
+    """A horizontal bar per name, its value beside it; ``errors`` are intervals (low, high).
+
+    ``chance`` draws a dashed line at what knowing nothing gives.
+    """
+    values = dict(values)
+    fig, ax = plt.subplots(figsize=(WIDTH, 0.34 * len(values) + 0.8), layout="constrained")
+    for row, (name, value) in enumerate(values.items()):
+        ax.barh(row, value, color=line(name)["color"] if name in CONTROLS else BLUE, height=0.66)
+        low, high = (errors or {}).get(name, (value, value))
+        ax.plot([low, high], [row, row], color=BLACK, linewidth=1.5)
+        text = f" {markup.number(float(value))}"
+        ax.annotate(text, (max(value, high), row), va="center", fontsize=9.5)
+    ax.set_yticks(range(len(values)), [label(name) for name in values])
+    ax.set(xlabel=xlabel, xscale="log" if log else "linear")
+    ax.invert_yaxis()
+    ax.margins(x=0.14)
+    ax.grid(axis="y", visible=False)
+    if chance is not None:
+        ax.axvline(chance, color=BLACK, linestyle="--", linewidth=1)
+    told = [f"{label(name)}: {markup.number(float(value))}." for name, value in values.items()]
+    show(fig, caption=caption, alt=" ".join([alt, *told]), cover=cover)
+
+
+def strips(
+    groups: Mapping[str, Sequence[float]],
+    *,
+    caption: str,
+    alt: str,
+    xlabel: str,
+    chance: float | None = None,
+    log: bool = False,
+    cover: bool = False,
+) -> None:
+    """A row per group: every unit's value as a dot, above them the mean with its interval."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 0.42 * len(groups) + 0.8), layout="constrained")
+    told = []
+    for row, (name, values) in enumerate(groups.items()):
+        values = np.asarray(values, dtype=float)
+        spread = row + 0.14 + 0.1 * np.sin(2.4 * np.arange(len(values)))  # dots side by side
+        look = {"color": line(name, row)["color"]}
+        ax.plot(values, spread, "o", markersize=3, alpha=0.4, markeredgewidth=0, **look)
+        found = statistics.mean_of(values)
+        if len(values) > 1:
+            ax.plot(found.interval(), [row - 0.15] * 2, linewidth=2.5, **look)
+        ax.plot(found.estimate, row - 0.15, "D", markersize=5, **look)
+        told.append(f"{label(name)}: mean {markup.number(float(found.estimate))}.")
+    ax.set_yticks(range(len(groups)), [label(name) for name in groups])
+    ax.set(xlabel=xlabel, ylim=(len(groups) - 0.5, -0.5), xscale="log" if log else "linear")
+    ax.grid(axis="y", visible=False)
+    if chance is not None:
+        ax.axvline(chance, color=BLACK, linestyle="--", linewidth=1)
+    show(fig, caption=caption, alt=" ".join([alt, *told]), cover=cover)
+
+
+def scatter(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    caption: str,
+    alt: str,
+    by: str | None = None,
+    diagonal: bool = False,
+    log: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    height: float = 3.6,
+    cover: bool = False,
+) -> None:
+    """A dot per row, in the color and marker of ``by``; ``diagonal`` draws y = x."""
+    fig, ax = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    groups = frame.groupby(by, sort=False) if by else [("", frame)]
+    for place, (name, part) in enumerate(groups):
+        look = {"color": line(str(name), place)["color"], "marker": "osX^Dv*P"[place % 8]}
+        named = {"label": label(str(name))} if by else {}
+        ax.scatter(part[x], part[y], s=18, alpha=0.7, linewidths=0, **look, **named)
+    ax.set(xlabel=xlabel or label(x).capitalize(), ylabel=ylabel or label(y).capitalize())
+    ax.set_xscale("log" if "x" in log else "linear")
+    ax.set_yscale("log" if "y" in log else "linear")
+    if diagonal:
+        ends = [min(frame[x].min(), frame[y].min()), max(frame[x].max(), frame[y].max())]
+        ax.plot(ends, ends, color=BLACK, linewidth=0.8, linestyle="--")
+    if by:
+        fig.legend(loc="outside lower center", ncols=3)
+    told = f"{len(frame)} dots; correlation {frame[x].corr(frame[y]):.2f}."
+    show(fig, caption=caption, alt=f"{alt} {told}", cover=cover)
+
+
+def matrix(
+    table: pd.DataFrame,
+    *,
+    caption: str,
+    alt: str,
+    form: str = ".2f",
+    center: float | None = None,
+    cover: bool = False,
+) -> None:
+    """A table of numbers, each cell colored by its value; ``center``: the value that is white."""
+    height = 0.34 * len(table) + 1.1
+    fig, ax = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    colors = {"cmap": "viridis"} if center is None else {"cmap": "RdBu_r", "center": center}
+    sns.heatmap(table, annot=True, fmt=form, cbar=False, ax=ax, annot_kws={"size": 10}, **colors)
+    ax.set_yticks(ax.get_yticks(), [label(str(name)) for name in table.index], rotation=0)
+    heads = ["\n".join(wrap(label(str(name)), 10)) for name in table.columns]
+    ax.set_xticks(ax.get_xticks(), heads, rotation=0)
+    ax.set(xlabel="", ylabel="")
+    told = [
+        f"{label(str(name))}: " + ", ".join(f"{label(str(k))} {v:{form}}" for k, v in row.items())
+        for name, row in table.iterrows()
+    ]
+    show(fig, caption=caption, alt=f"{alt} {'; '.join(told[:TOLD])}.", cover=cover)

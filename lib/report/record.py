@@ -119,6 +119,8 @@ def _judged(name: str, judgment: Any, entry: Any, compared: dict[str, Any]) -> d
         rule = compared
         if part.holds is not None:
             rule = tolerance(name, "identity", part.threshold)
+        elif part.varies:
+            rule = tolerance(f"{name}: {part.of}", part.varies, part.within)
         numbers = _numbers(f"{name}: {part.of}", part, rule["varies"])
         parts.append(part.record() | numbers | rule)
     deciding = judgment.deciding

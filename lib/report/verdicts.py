@@ -9,6 +9,8 @@ number per independent unit; times, ratios and counts come as logarithms. Every 
     gate: the part, or parts, that must be supported for this one to mean anything.
     core: ``False`` for a part that tests the explanation: it is shown and decides nothing.
     level: of the interval; 0.99 at each of several looks at a growing n, else 0.95.
+    varies, within: what another machine can change of this part, where that is not what the claim
+        says of all its parts; see `lib.core.tolerance`.
 
 and raises ``ValueError`` for no values, NaN and infinity: drop and count those before.
 """
@@ -25,6 +27,8 @@ from scipy.stats import binomtest
 
 from lib.report import statistics
 from lib.report.statistics import LEAST, LEVEL, NEVER
+
+VERDICTS = ("supported", "contradicted", "mixed", "inconclusive")  # of a claim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,8 @@ class Part:
     gate: "Part | Sequence[Part]" = ()
     core: bool = True
     level: float = LEVEL
+    varies: str = ""
+    within: float | None = None
 
     @property
     def gates(self) -> tuple["Part", ...]:

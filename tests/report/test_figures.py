@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from lib.attribution import METHODS
-from lib.report import figures as plotting
+from lib.report import plotting
 from lib.report.claims import Finding
 
 

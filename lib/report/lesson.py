@@ -1,0 +1,141 @@
+"""What a chapter opens with: its record, its network, its photos, under one name.
+
+lesson = open_lesson("07-pixel-removal", classifier=classifier, images=images, seed=seed)
+network, photos = lesson.network, lesson.photos
+photo, target = lesson.example(0)
+rows = lesson.rows("removal", methods=methods, fractions=fractions)
+lesson.claim("PR-1", [above(...), above(...)])
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib.data.images import Images, load_images
+from lib.evaluation.mosaics import in_cells
+from lib.networks.classifier import Classifier
+from lib.report import say
+from lib.report.record import Report
+from lib.report.verdicts import VERDICTS, Judgment, Part, claim_verdict
+from lib.rows import Network, evidence
+
+
+class Lesson(Report):
+    """A report's record with what its cells work on. ``network`` and ``photos`` may be missing."""
+
+    network: Classifier
+    photos: Images
+
+    def __init__(self, slug: str, seed: int = 0):
+        super().__init__(slug)
+        self.slug, self.seed = slug, seed
+        self.judged: dict[str, Judgment] = {}
+        self._spec: Network | None = None
+
+    def example(self, i: int = 0) -> tuple[Tensor, int]:
+        """Photo i, ``(1, 3, H, W)``, on the network's device, and its class: for work by hand."""
+        some = self.photos.subset([i])
+        return some.pixels().to(self.network.device), int(some.targets[0])
+
+    def right(self) -> Images:
+        """The photos whose class the network ranks first."""
+        top = [
+            self.network(pixels).argmax(1).cpu() == batch.targets
+            for batch, pixels in self.photos.batches(64)
+        ]
+        return self.photos.subset(torch.cat(top).nonzero()[:, 0])
+
+    def mosaics(self, grid: str) -> tuple[Images, list[int]]:
+        """Photos in the order in which ``own_cell`` puts them into mosaics, and [rows, columns].
+
+        ``grid`` is "1x2", of all photos, or "2x2", of those that the network gets right.
+        """
+        rows, columns = (int(side) for side in grid.split("x"))
+        photos = self.photos if rows * columns == 2 else self.right()
+        order = in_cells(photos.targets.tolist(), rows * columns)
+        if not order:
+            raise ValueError(f"{len(photos)} photos do not fill a mosaic of {grid} classes")
+        return photos.subset(order), [rows, columns]
+
+    def rows(
+        self, protocol, photos: Images | None = None, *, chunk=8, **parameters
+    ) -> pd.DataFrame:
+        """The evidence that a protocol of ``PROTOCOLS`` gives: see :func:`lib.rows.evidence`.
+
+        ``photos`` are this lesson's unless others are given; ``parameters`` are the protocol's.
+        """
+        photos = self.photos if photos is None else photos
+        rows = evidence(
+            protocol, self._spec, photos, parameters, seed=self.seed, chunk=chunk, report=self.slug
+        )
+        made = rows.attrs["rows"]
+        known = self._results["provenance"].setdefault("rows", {})
+        self.provenance(rows=known | {f"{protocol} {len(known) + 1}": made["sha256"]})
+        return rows
+
+    def claim(self, name: str, parts: Sequence[Part], **facts: Any) -> Judgment:
+        """Judge a claim by its parts and record it: see :func:`lib.report.verdicts.claim_verdict`.
+
+        Whether it is existential, and what others published, is the ledger's. ``facts`` are those
+        of :meth:`lib.report.record.Report.claim`: ``varies``, ``wall_clock`` ...
+        """
+        entry = self._known[name].entry if name in self._known else None
+        given = (entry.existential, entry.published) if entry else ()
+        judgment = claim_verdict(parts, *given)
+        super().claim(name, judgment, **facts)
+        self.judged[name] = judgment
+        return judgment
+
+    def parts(self, *names: str) -> dict[str, Part]:
+        """The parts of the claims named (all that are judged, if none is), by what they compare."""
+        chosen = [self.judged[name] for name in names or self.judged]
+        return {part.of: part for judgment in chosen for part in judgment.parts}
+
+    def told(self, name: str) -> Mapping[str, Any]:
+        """A claim as ``%%say`` sees it: ``claim("PR-1").supported``."""
+        judgment = self.judged[name]
+        numbers = {key: getattr(judgment.deciding, key) for key in ("estimate", "interval", "n")}
+        verdicts = {verdict: judgment.verdict == verdict for verdict in VERDICTS}
+        return vars(judgment) | numbers | verdicts | {"deciding": judgment.deciding}
+
+
+def open_lesson(
+    slug: str,
+    *,
+    classifier: str | None = None,
+    weights: str | None = None,
+    images: str | None = None,
+    labels: str | None = None,
+    boxes: str | None = None,
+    points: str | None = None,
+    limit: int | None = None,
+    unreadable: str = "refuse",
+    seed: int = 0,
+    device: str = "auto",
+) -> Lesson:
+    """Open a report: load its network (if ``classifier`` is given) and its photos (``images``).
+
+    The arguments are the notebook's parameters of the same names; see ``load_classifier`` and
+    ``load_images``. What was loaded goes into the provenance.
+    """
+    say.install()
+    lesson = Lesson(slug, seed)
+    facts: dict[str, Any] = {"seed": seed}
+    if classifier is not None:
+        lesson._spec = Network(classifier, weights, device)
+        network = lesson.network = lesson._spec.load()
+        facts |= {"classifier": network.name, "weights_sha256": network.sha256}
+        facts["device"] = str(network.device)
+        if images is not None:
+            given = {"labels": labels, "boxes": boxes, "points": points, "limit": limit}
+            size, categories = network.input_size, network.categories
+            photos = lesson.photos = load_images(
+                images, **given, seed=seed, unreadable=unreadable, size=size, categories=categories
+            )
+            facts |= {"images_sha256": photos.sha256, "photos": len(photos)}
+            facts["skipped"] = len(photos.skipped)
+    lesson.provenance(**facts)
+    return lesson
