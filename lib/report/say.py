@@ -91,7 +91,7 @@ _LANGUAGE.filters |= {
     "s": lambda value, digits=2: fixed(value, digits, "+"),
     "p": percent,
     "g": lambda value, digits=3: _Text(markup.number(_number(value), digits)),
-    "list": listed,
+    "words": listed,
     "label": label,
 }
 _LANGUAGE.globals |= {"between": between, "abs": abs, "len": len, "min": min, "max": max}

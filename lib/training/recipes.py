@@ -93,10 +93,10 @@ def cue_networks(
     task: Task,
     digits: Sequence[int],
     shares: Sequence[float],
-    *,
     per_class: int,
     count: int,
     epochs: int,
+    *,
     seed: int = 0,
 ) -> list[Classifier]:
     """``count`` networks that tell two digits apart, of which ``shares`` carry a white square.
