@@ -89,6 +89,14 @@ def as_classifier(network: nn.Module, task: Task, name: str, device: str = "cpu"
     )
 
 
+def trained(name: str, task: Task, *, seed: int = 0, **chosen) -> Classifier:
+    """The network of this name, trained on the task by its recipe."""
+    network = make_network(name, task, seed=seed)
+    options = recipe(name, **chosen)
+    network = train(network, task.train_images, task.train_labels, seed=seed, **options)
+    return as_classifier(network, task, name)
+
+
 def cue_networks(
     task: Task,
     digits: Sequence[int],
