@@ -24,7 +24,9 @@ def channel_ablation(classifier, photos, pixels: Tensor, parameters: Mapping) ->
     supports the class. Runs the network once per image and layer, and once per channel from there.
     """
     frames = []
-    for image, (one, target) in enumerate(zip(pixels.split(1), photos.targets.split(1))):
+    for image, (one, target) in enumerate(
+        zip(pixels.split(1), photos.targets.split(1), strict=True)
+    ):
         engine = copies.Engine(classifier, one, target, None, "channel ablation")
         for layer in parameters["layers"]:
             features, slopes, logits = activations_and_gradients(classifier, one, target, layer)

@@ -27,7 +27,9 @@ def class_maps(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
     layers = list(parameters.get("layers") or [last])
     bias = class_weights(classifier)[1].cpu()
     rows = []
-    for image, (one, target) in enumerate(zip(pixels.split(1), photos.targets.split(1))):
+    for image, (one, target) in enumerate(
+        zip(pixels.split(1), photos.targets.split(1), strict=True)
+    ):
         found, logits = gradients_at(classifier, one, target, layers)
         by_weight = cam(classifier, one, target, upsample=False)[0, 0]
         for layer, (features, slopes) in found.items():

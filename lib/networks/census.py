@@ -22,6 +22,9 @@ _WORDS = {
     "native_layer_norm": "normalization",
 }
 _REARRANGE = (
+    *("view", "t", "permute", "reshape", "expand", "clone", "detach", "alias", "dropout"),
+    *("transpose", "as_strided", "select"),
+)
     "view t permute reshape expand clone detach alias dropout transpose as_strided select".split()
 )
 

@@ -99,7 +99,7 @@ def activations_and_gradients(
 def gradients_at(
     classifier, images: Float[Tensor, "n c h w"], targets: Int[Tensor, " n"], layers: Sequence[str]
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], Float[Tensor, "n k"]]:
-    r"""The same of many layers at once: $A$ and $\partial S_c/\partial A$ by layer, and all logits."""
+    r"""The same of many layers at once: by layer $A$ and $\partial S_c/\partial A$; all logits."""
     names = {_existing(classifier, layer): layer for layer in layers}
     captured: dict[str, Tensor] = {}
 
