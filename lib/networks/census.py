@@ -25,8 +25,6 @@ _REARRANGE = (
     *("view", "t", "permute", "reshape", "expand", "clone", "detach", "alias", "dropout"),
     *("transpose", "as_strided", "select"),
 )
-    "view t permute reshape expand clone detach alias dropout transpose as_strided select".split()
-)
 
 
 def census(*, every_size: bool = True) -> pd.DataFrame:
