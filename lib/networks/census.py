@@ -33,12 +33,12 @@ def census(*, every_size: bool = True) -> pd.DataFrame:
 
     ``every_size=False`` looks at one network of each family.
     """
-    models, families = runtime.torchvision().models, pd.read_csv(FAMILIES)
+    models, known = runtime.torchvision().models, pd.read_csv(FAMILIES)
+    years = dict(zip(known["family"], known["year"], strict=True))
     rows = []
     for name in models.list_models(module=models):
-        fits = families[[name.startswith(family) for family in families["family"]]]
-        family, year, _ = fits.loc[fits["family"].str.len().idxmax()]
-        rows.append({"network": name, "family": family, "year": year})
+        family = max((family for family in years if name.startswith(family)), key=len)
+        rows.append({"network": name, "family": family, "year": years[family]})
     frame = pd.DataFrame(rows)
     if not every_size:
         frame = frame.drop_duplicates("family", ignore_index=True)
@@ -77,7 +77,7 @@ def _without_memory() -> Iterator[None]:
     def empty(module: nn.Module, name: str, value: nn.Parameter) -> nn.Parameter:
         return nn.Parameter(value.to("meta"), value.requires_grad)
 
-    hook = register_module_parameter_registration_hook(empty)
+    hook = register_module_parameter_registration_hook(empty)  # pyright: ignore[reportArgumentType]
     try:
         yield
     finally:
