@@ -11,4 +11,7 @@ PROTOCOLS: dict[str, str] = {
     "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
     "own_cell": "lib.evaluation.mosaics:own_cell",
+    "class_maps": "lib.evaluation.class_maps:class_maps",
+    "box_overlap": "lib.evaluation.weak_localization:box_overlap",
+    "channel_ablation": "lib.evaluation.channel_ablation:channel_ablation",
 }
