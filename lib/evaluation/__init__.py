@@ -11,4 +11,6 @@ PROTOCOLS: dict[str, str] = {
     "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
     "own_cell": "lib.evaluation.mosaics:own_cell",
+    "saturation": "lib.evaluation.saturation:saturation",
+    "convergence": "lib.evaluation.quadrature:convergence",
 }
