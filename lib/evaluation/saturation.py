@@ -45,7 +45,7 @@ def saturation(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
 
 
 def gradient_sizes(classifier, images: Tensor, targets: Tensor) -> Tensor:
-    r"""$\sum_{rgb}|\partial S_c/\partial x|$, ``(N, 2, H, W)``: of the probability, of the logit."""
+    r"""$\sum_{rgb}|\partial S_c/\partial x|$ of the probability and the logit, ``(N, 2, H, W)``."""
     with torch.enable_grad():
         pixels = images.detach().requires_grad_(True)
         logits = classifier(pixels)

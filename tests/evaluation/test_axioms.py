@@ -137,7 +137,5 @@ def test_the_examples_are_at_the_points_that_their_names_say():
         if case.axiom == "completeness" and " at (" in case.example:
             point = [float(v) for v in case.example.split(" at (")[1].rstrip(")").split(", ")]
             seen = []
-            case.violations(
-                lambda network, x, seen=seen: seen.append(list(x)) or torch.ones(2)
-            )
+            case.violations(lambda network, x, seen=seen: seen.append(list(x)) or torch.ones(2))
             assert seen == [point]
