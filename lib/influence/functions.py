@@ -207,12 +207,13 @@ def retrain(
 
     ``tie`` is the damping of :class:`Anchored`: it holds the parameters near ``theta``.
     """
-    goal, near = Anchored(objective, theta, tie), _nearby(objective, theta, max(tie, 1e-4))
-    ends = []
+    goal, ends = Anchored(objective, theta, tie), []
+    near = _nearby(objective, theta, max(tie, 1e-4))
+    given = {"tolerance": tolerance, "preconditioner": near}
     for row in rows:
         weights = torch.ones(len(objective)).to(theta)
         weights[row] = 1 - taken
-        ends.append(minimize(goal, theta, weights=weights, tolerance=tolerance, preconditioner=near))
+        ends.append(minimize(goal, theta, weights=weights, **given))
     return torch.stack(ends)
 
 
