@@ -132,7 +132,7 @@ def test_softmax_regression_derivatives_equal_automatic_ones(regression):
 
 
 def test_training_and_retraining_end_where_the_closed_form_says():
-    objective, theta, gram = ridge()
+    objective, theta, _ = ridge()
     x, y, n = objective.inputs, objective.labels, len(objective)
     assert torch.allclose(train(objective, torch.zeros_like(theta)), theta, atol=1e-7)
     for taken, tie in ((1.0, 0.0), (0.25, 0.0), (1.0, 2.0)):
