@@ -14,4 +14,6 @@ PROTOCOLS: dict[str, str] = {
     "class_maps": "lib.evaluation.class_maps:class_maps",
     "box_overlap": "lib.evaluation.weak_localization:box_overlap",
     "channel_ablation": "lib.evaluation.channel_ablation:channel_ablation",
+    "saturation": "lib.evaluation.saturation:saturation",
+    "convergence": "lib.evaluation.quadrature:convergence",
 }
