@@ -11,4 +11,7 @@ PROTOCOLS: dict[str, str] = {
     "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
     "own_cell": "lib.evaluation.mosaics:own_cell",
+    "sharpness": "lib.evaluation.sharpness:sharpness",
+    "small_step": "lib.evaluation.agreement:small_step",
+    "convergence": "lib.evaluation.agreement:convergence",
 }
