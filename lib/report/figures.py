@@ -6,7 +6,8 @@
     matrix     a table of numbers in color      canvas     axes for a figure of one report
 
 Each takes ``caption`` and ``alt``: templates of :mod:`lib.report.say`, evaluated against the
-notebook's variables. What alt text cannot know, the numbers drawn, is added to it here. Bands and
+notebook's variables. The numbers drawn are added to alt text here, which says what kind of figure it
+is unless the notebook says it better. Bands and
 bars of error are the interval of :mod:`lib.report.statistics`. ``cover=True`` makes a figure the
 report's picture on the index.
 """
@@ -61,7 +62,7 @@ def show(fig: Figure, *, caption: str, alt: str, photo: bool = False, cover: boo
     Raises ``ValueError`` without alt text or caption.
     """
     try:
-        alt, caption = (" ".join(say.fill(text).split()) for text in (alt, caption))
+        alt, caption = say.plain(alt), " ".join(say.fill(caption).split())
         if not alt or not caption:
             raise ValueError("a figure needs alt text and a caption")
         png = io.BytesIO()
@@ -159,7 +160,7 @@ def curves(
     x: str,
     y: str,
     caption: str,
-    alt: str,
+    alt: str = "",
     by: str = "method",
     panel: str | None = None,
     unit: str | None = "photo",
@@ -200,6 +201,7 @@ def curves(
     axes[-1, 0].set_xlabel(xlabel or label(x).capitalize())
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     ends = [_ends(name, key, points) for name, key, points in told[:TOLD] if len(points)]
+    alt = alt or f"Lines of {label(y)} against {label(x)}{', in panels' if panel else ''}."
     show(fig, caption=caption, alt=" ".join([alt, *ends]), cover=cover)
 
 
@@ -222,7 +224,9 @@ def _ends(panel, key, points: pd.Series) -> str:
     return f"{label(f'{panel}, {key}' if panel else str(key))}: {first}, {last}."
 
 
-def intervals(parts: Mapping[str, Any], *, caption: str, alt: str, xlabel: str, zero=0.0) -> None:
+def intervals(
+    parts: Mapping[str, Any], *, caption: str, xlabel: str, alt: str = "", zero: float | None = 0.0
+) -> None:
     """A row per part of a claim (``lesson.parts("PR-1")``): estimate and interval, and a line.
 
     Blue circles are supported, red crosses contradicted, gray diamonds undecided; of an invalid
@@ -248,6 +252,7 @@ def intervals(parts: Mapping[str, Any], *, caption: str, alt: str, xlabel: str, 
     ax.set_yticks(range(len(names)), names, fontsize=9.5)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
     ax.grid(axis="y", visible=False)
+    alt = alt or f"Estimates with intervals, a row each; {xlabel}."
     show(fig, caption=caption, alt=" ".join([alt, *told]))
 
 
@@ -255,7 +260,7 @@ def bars(
     values: Mapping[str, float] | pd.Series,
     *,
     caption: str,
-    alt: str,
+    alt: str = "",
     xlabel: str,
     errors: Mapping[str, tuple[float, float]] | None = None,
     chance: float | None = None,
@@ -282,14 +287,14 @@ def bars(
     if chance is not None:
         ax.axvline(chance, color=BLACK, linestyle="--", linewidth=1)
     told = [f"{label(name)}: {markup.number(float(value))}." for name, value in values.items()]
-    show(fig, caption=caption, alt=" ".join([alt, *told]), cover=cover)
+    show(fig, caption=caption, alt=" ".join([alt or f"Bars of {xlabel}.", *told]), cover=cover)
 
 
 def strips(
     groups: Mapping[str, Sequence[float]],
     *,
     caption: str,
-    alt: str,
+    alt: str = "",
     xlabel: str,
     chance: float | None = None,
     log: bool = False,
@@ -313,6 +318,7 @@ def strips(
     ax.grid(axis="y", visible=False)
     if chance is not None:
         ax.axvline(chance, color=BLACK, linestyle="--", linewidth=1)
+    alt = alt or f"Dots of {xlabel}, a row for each group."
     show(fig, caption=caption, alt=" ".join([alt, *told]), cover=cover)
 
 
@@ -322,7 +328,7 @@ def scatter(
     x: str,
     y: str,
     caption: str,
-    alt: str,
+    alt: str = "",
     by: str | None = None,
     diagonal: bool = False,
     log: str = "",
@@ -347,6 +353,7 @@ def scatter(
     if by:
         fig.legend(loc="outside lower center", ncols=3)
     told = f"{len(frame)} dots; correlation {frame[x].corr(frame[y]):.2f}."
+    alt = alt or f"Dots of {label(y)} against {label(x)}."
     show(fig, caption=caption, alt=f"{alt} {told}", cover=cover)
 
 
@@ -354,7 +361,7 @@ def matrix(
     table: pd.DataFrame,
     *,
     caption: str,
-    alt: str,
+    alt: str = "",
     form: str = ".2f",
     center: float | None = None,
     cover: bool = False,
@@ -372,4 +379,4 @@ def matrix(
         f"{label(str(name))}: " + ", ".join(f"{label(str(k))} {v:{form}}" for k, v in row.items())
         for name, row in table.iterrows()
     ]
-    show(fig, caption=caption, alt=f"{alt} {'; '.join(told[:TOLD])}.", cover=cover)
+    show(fig, caption=caption, alt=" ".join([alt, *told[:TOLD]]), cover=cover)

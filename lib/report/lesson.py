@@ -89,6 +89,10 @@ class Lesson(Report):
         self.judged[name] = judgment
         return judgment
 
+    def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:
+        """Show a pandas frame; ``caption`` is a template of :mod:`lib.report.say`."""
+        super().table(frame, say.plain(caption), digits=digits)
+
     def parts(self, *names: str) -> dict[str, Part]:
         """The parts of the claims named (all that are judged, if none is), by what they compare."""
         chosen = [self.judged[name] for name in names or self.judged]
@@ -102,39 +106,30 @@ class Lesson(Report):
         return vars(judgment) | numbers | verdicts | {"deciding": judgment.deciding}
 
 
-def open_lesson(
-    slug: str,
-    *,
-    classifier: str | None = None,
-    weights: str | None = None,
-    images: str | None = None,
-    labels: str | None = None,
-    boxes: str | None = None,
-    points: str | None = None,
-    limit: int | None = None,
-    unreadable: str = "refuse",
-    seed: int = 0,
-    device: str = "auto",
-) -> Lesson:
-    """Open a report: load its network (if ``classifier`` is given) and its photos (``images``).
+def open_lesson(slug: str, parameters: Mapping[str, Any]) -> Lesson:
+    """Open a report; load its network (if there is a ``classifier``) and its photos (``images``).
 
-    The arguments are the notebook's parameters of the same names; see ``load_classifier`` and
-    ``load_images``. What was loaded goes into the provenance.
+    Args:
+        slug: the notebook's name, as in the ledger.
+        parameters: the notebook's, by name: pass ``globals()``. Those that are used here are
+            ``seed``, ``device``, those of ``load_classifier`` (``classifier``, ``weights``) and of
+            ``load_images`` (``images``, ``labels``, ``boxes``, ``points``, ``limit``,
+            ``unreadable``). What was loaded goes into the provenance.
     """
     say.install()
+    given = {name: parameters.get(name) for name in ("labels", "boxes", "points", "limit")}
+    seed, device = parameters.get("seed", 0), parameters.get("device", "auto")
     lesson = Lesson(slug, seed)
     facts: dict[str, Any] = {"seed": seed}
-    if classifier is not None:
-        lesson._spec = Network(classifier, weights, device)
+    if "classifier" in parameters:
+        lesson._spec = Network(parameters["classifier"], parameters.get("weights"), device)
         network = lesson.network = lesson._spec.load()
         facts |= {"classifier": network.name, "weights_sha256": network.sha256}
         facts["device"] = str(network.device)
-        if images is not None:
-            given = {"labels": labels, "boxes": boxes, "points": points, "limit": limit}
-            size, categories = network.input_size, network.categories
-            photos = lesson.photos = load_images(
-                images, **given, seed=seed, unreadable=unreadable, size=size, categories=categories
-            )
+        if "images" in parameters:
+            given |= {"size": network.input_size, "categories": network.categories}
+            given["unreadable"] = parameters.get("unreadable", "refuse")
+            photos = lesson.photos = load_images(parameters["images"], **given, seed=seed)
             facts |= {"images_sha256": photos.sha256, "photos": len(photos)}
             facts["skipped"] = len(photos.skipped)
     lesson.provenance(**facts)

@@ -17,6 +17,7 @@ text is escaped, so that a file name cannot become markup.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -111,6 +112,12 @@ def fill(template: str, **values: Any) -> str:
     except jinja2.TemplateError as error:
         where = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
         raise ValueError(f"%%say{where}: {error.message}") from None
+
+
+def plain(template: str, **values: Any) -> str:
+    """The same where Markdown means nothing, as in alt text: one line."""
+    text = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", fill(template, **values))
+    return " ".join(text.split())
 
 
 def say(line: str, cell: str) -> None:

@@ -1,4 +1,4 @@
-"""A notebook's own cells, run on planted data: what a claim's rule says where the answer is known."""
+"""A notebook's own cells on planted data: what a claim's rule says where the answer is known."""
 
 import ast
 import json
@@ -19,7 +19,7 @@ def code_cells(slug: str) -> list[str]:
 
 
 def judge(slug: str, claim: str, **planted) -> Judgment:
-    """The verdict of the cell that judges ``claim``, with ``planted`` in place of what was measured.
+    """The verdict of the cell that judges ``claim``, with ``planted`` in place of what it measures.
 
     The cell also sees what the notebook imports and defines, and its parameters' defaults.
     """
