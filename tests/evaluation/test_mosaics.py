@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lib.evaluation import mosaics as module
+from lib.attribution import METHODS
 from lib.evaluation.localization import energy_in_box
 from lib.evaluation.mosaics import in_cells, own_cell, right_share, tile
 
@@ -36,12 +36,6 @@ def test_every_cell_holds_its_photo(photos4, rows, columns):
     assert mosaics.cells[1][0, -1] or cells > 2 or columns == 1  # row by row
 
 
-def test_no_photo_is_in_two_mosaics_and_no_class_twice_in_one():
-    order = in_cells([7, 7, 1, 2, 7, 1], 2)  # rounds: 7 1 2, then 7 1, then 7
-    assert order == [0, 2, 1, 5]
-    assert in_cells([7, 7, 7], 2) == []
-
-
 def test_grid_pointing_scores(photos4):
     mosaics = tile(*photos4, torch.tensor([[0, 2, 3, 4]]), 2, 2)
     uniform, within_one = torch.ones(1, 8, 8), mosaics.inside(2).float()
@@ -69,36 +63,47 @@ def test_right_share(photos4):
     assert all(value != value for value in share(noise, torch.zeros(2, 8, 8)))
 
 
-PHOTOS = SimpleNamespace(targets=torch.tensor([0, 1, 2, 3]), names=list("abcd"))
-PIXELS = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+def test_photos_are_put_into_cells_of_different_classes():
+    targets = [5, 5, 5, 1, 1, 2]
+    order = in_cells(targets, 2)
+    assert len(order) == len(set(order)) == 4
+    assert all(targets[a] != targets[b] for a, b in zip(order[::2], order[1::2], strict=True))
+    assert in_cells([7, 3, 9, 4], 2) == [0, 1, 2, 3]  # one of each class: their own order
+    assert in_cells([1, 1], 2) == [] == in_cells([], 4)
 
 
-def test_own_cell_of_planted_maps(small, monkeypatch):
-    def planted(classifier, images, targets, methods, *, seed):
+def test_own_cell_counts_what_a_map_leaves_in_its_cell(monkeypatch):
+    def quarter(classifier, images, targets):
+        """All mass in the first cell's upper left pixel, but a quarter of it, negative, outside."""
+        maps = torch.zeros(len(images), 1, *images.shape[2:])
+        maps[:, :, 0, 0], maps[:, :, 0, -1] = 3.0, -1.0
+        return maps
+
+    monkeypatch.setitem(METHODS, "quarter", quarter)
+    photos = SimpleNamespace(targets=torch.tensor([4, 2, 0, 3]), names=list("abcd"))
+    pixels = torch.rand(4, 3, 8, 8)
+    given = {"methods": {"quarter": {}}, "grid": [1, 2], "seed": 0}
+    rows = own_cell(None, photos, pixels, given)
+    assert rows["image"].tolist() == [0, 2, 1, 3] and rows["mosaic"].tolist() == list("acac")
+    assert rows["positive"].tolist() == [1, 1, 0, 0] == rows["hit"].tolist()
+    assert rows["absolute"].tolist() == pytest.approx([0.75, 0.75, 0.25, 0.25])
+    with pytest.raises(ValueError, match="4 photos are no whole mosaics of 1 x 3"):
+        own_cell(None, photos, pixels, given | {"grid": [1, 3]})
+
+
+def test_classes_that_are_told_apart(small, monkeypatch):
+    def left(classifier, images, targets):
         """The map of an even class is on the left; of an odd one everywhere."""
-        maps = torch.ones(len(images), 3, *images.shape[2:])
-        maps[targets % 2 == 0, :, :, 16:] = 0
-        maps[:, :, 0, 0] = -100  # evidence against: no part of the positive mass
-        return dict.fromkeys(methods, maps)
+        maps = torch.ones(len(images), 1, *images.shape[2:])
+        maps[targets % 2 == 0, :, :, 8:] = 0
+        return maps
 
-    monkeypatch.setattr(module, "maps_by_label", planted)
-    given = {"methods": {"one": {}, "other": {}}, "grid": [1, 2], "seed": 0}
-    rows = own_cell(small, PHOTOS, PIXELS, given)
-    assert rows["image"].tolist() == [0, 2, 0, 2, 1, 3, 1, 3] and set(rows["mosaic"]) == {"a", "c"}
-    half = 256 / (256 + 255)  # one pixel of the left cell is negative
-    assert rows.groupby("cell")["positive"].mean().tolist() == pytest.approx([1, half])
-    absolute = rows.groupby("cell")["absolute"].mean()
-    assert absolute.tolist() == pytest.approx([1, 256 / (256 + 255 + 100)])
-    apart = rows.groupby("mosaic")["apart"]
-    assert apart.nunique().eq(1).all() and apart.mean().between(0.9, 1).all()  # from either side
-    with pytest.raises(ValueError, match="no whole mosaics"):
-        own_cell(small, PHOTOS, PIXELS[:3], given)
-
-
-def test_controls_know_no_class(small):
-    methods = {"gradient": {}, "random": {}, "edges": {}}
-    rows = own_cell(small, PHOTOS, PIXELS, {"methods": methods, "grid": [2, 2], "seed": 0})
+    monkeypatch.setitem(METHODS, "left", left)
+    photos = SimpleNamespace(targets=torch.tensor([0, 1, 2, 3]), names=list("abcd"))
+    given = {"methods": {"left": {}, "gradient": {}, "edges": {}}, "seed": 0}
+    rows = own_cell(small, photos, torch.rand(4, 3, 8, 8), given | {"grid": [1, 2]})
     rows = rows.set_index("method")
-    assert rows.loc["random", "positive"].sum() == pytest.approx(1)  # one map for all classes
-    assert rows.loc[["random", "edges"], "apart"].isna().all()
-    assert rows.loc["gradient", "apart"].between(0, 1).all()
+    assert rows.loc["left", "apart"].tolist() == pytest.approx([1] * 4)  # from either side
+    assert rows.loc["edges", "apart"].isna().all()  # one map for all classes
+    rows = own_cell(small, photos, torch.rand(4, 3, 8, 8), given | {"grid": [2, 2]})
+    assert rows.set_index("method").loc["gradient", "apart"].between(0, 1).all()
