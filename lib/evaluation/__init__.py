@@ -16,4 +16,7 @@ PROTOCOLS: dict[str, str] = {
     "channel_ablation": "lib.evaluation.channel_ablation:channel_ablation",
     "saturation": "lib.evaluation.saturation:saturation",
     "convergence": "lib.evaluation.quadrature:convergence",
+    "sharpness": "lib.evaluation.sharpness:sharpness",
+    "small_step": "lib.evaluation.agreement:small_step",
+    "convergence": "lib.evaluation.agreement:convergence",
 }
