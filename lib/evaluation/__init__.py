@@ -11,4 +11,8 @@ PROTOCOLS: dict[str, str] = {
     "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
     "own_cell": "lib.evaluation.mosaics:own_cell",
+    "carry_over": "lib.evaluation.transfer:carry_over",
+    "shrinking_boxes": "lib.evaluation.deletion_regions:shrinking_boxes",
+    "equal_boxes": "lib.evaluation.deletion_regions:equal_boxes",
+    "thresholded": "lib.evaluation.deletion_regions:thresholded",
 }
