@@ -39,7 +39,7 @@ def test_artifacts(blur, constant, noise, verdict):
 
 
 def in_the_box(claim, **means):
-    shares = {m: 0.4 for m in (*RIVALS, "random", "edges")} | {MASK: 0.7} | means
+    shares = dict.fromkeys((*RIVALS, "random", "edges"), 0.4) | {MASK: 0.7} | means
     energy = pd.DataFrame({m: around(v, seed=i) for i, (m, v) in enumerate(shares.items())})
     return judge(SLUG, claim, energy=energy, MASK=MASK, RIVALS=RIVALS)
 

@@ -7,7 +7,14 @@ from support.chapter import judge
 
 SLUG = "13-deletion-regions"
 MASK, CONTRASTIVE = "meaningful_perturbation", "contrastive_excitation_backprop"
-RIVALS = [CONTRASTIVE, "excitation_backprop", "guided_backprop", "gradient", "occlusion", "grad_cam"]
+RIVALS = [
+    CONTRASTIVE,
+    "excitation_backprop",
+    "guided_backprop",
+    "gradient",
+    "occlusion",
+    "grad_cam",
+]
 NAMES = {"MASK": MASK, "CONTRASTIVE": CONTRASTIVE, "RIVALS": RIVALS}
 PHOTOS = 12
 
@@ -43,7 +50,7 @@ def test_deleting_in_another_way():
     high = {"blur": 0.8, "constant": 0.9, "noise": 0.7}
     assert deleted(low, high).verdict == "supported"
     assert deleted(low | {"noise": 0.6}, high).verdict == "mixed"
-    assert deleted({k: 0.6 for k in low}, high).verdict == "contradicted"
+    assert deleted(dict.fromkeys(low, 0.6), high).verdict == "contradicted"
 
 
 def test_where_any_region_does_the_part_is_invalid():
@@ -55,8 +62,8 @@ def test_where_any_region_does_the_part_is_invalid():
 
 
 def boxes(**needed):
-    """Rows of maps whose box of area a suppresses a share of the score that grows to 1 at `needed`."""
-    areas = {m: 0.5 for m in (MASK, *RIVALS)} | needed
+    """Rows of maps whose boxes suppress everything from the area `needed` on."""
+    areas = dict.fromkeys((MASK, *RIVALS), 0.5) | needed
     rows = [
         (i, m, alpha, (1 - alpha), min(1.0, (1 - alpha) / (need + noise(i + k))))
         for i in range(PHOTOS)
