@@ -12,7 +12,6 @@ from lib import copies
 from lib.attribution.meaningful_perturbation import PERTURBATIONS, MaskSettings, learn_masks
 from lib.copies.baselines import blurred, imagenet_mean
 from lib.core import draws
-from lib.data.images import Images
 from lib.evaluation.sharpness import total_variation
 
 
@@ -101,18 +100,3 @@ def _probabilities(classifier, images, targets, masks, perturbation, seed, batch
         return kept * pixels[row] + (1 - kept) * null[row]
 
     return engine.scores(under_mask, 3, "probability")
-
-
-def correctly_classified(classifier, photos: Images, chunk: int = 64) -> Images:
-    """The photos whose label the classifier ranks first: the others have no score to delete.
-
-    Raises ``ValueError`` when none is left.
-    """
-    right = [
-        classifier.scores(pixels).argmax(1).cpu() == batch.targets
-        for batch, pixels in photos.batches(chunk)
-    ]
-    kept = photos.subset(torch.cat(right))
-    if len(kept) == 0:
-        raise ValueError(f"{classifier.name} classifies none of the {len(photos)} photos correctly")
-    return kept

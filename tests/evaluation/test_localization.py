@@ -9,7 +9,7 @@ import torch
 from lib.attribution import METHODS, edges
 from lib.evaluation.boxes import inside_boxes
 from lib.evaluation.localization import energy_in_box, localization, pointing_game, within
-from lib.evaluation.maps import signed
+from lib.evaluation.maps import heat, signed
 
 
 @pytest.fixture
@@ -129,3 +129,9 @@ def test_the_convention_of_the_protocol(small, monkeypatch):
     for more, energy in (({}, 0.0), ({"convention": "heat"}, 0.75)):
         rows = localization(small, photos, torch.rand(1, 3, 60, 50), given | more)
         assert rows["energy"].tolist() == pytest.approx([energy] * 2)
+
+
+def test_channels_count_by_size_and_maps_by_their_positive_part():
+    color = torch.tensor([[-3.0], [2.0], [1.0]]).view(1, 3, 1, 1)
+    assert heat(color).tolist() == [[[3.0]]]
+    assert heat(torch.tensor([-3.0, 2.0]).view(1, 1, 1, 2)).tolist() == [[[0.0, 2.0]]]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib.copies.baselines import IMAGENET_MEAN, blurred
-from lib.evaluation.transfer import carry_over, correctly_classified, null_images, scores_under
+from lib.evaluation.transfer import carry_over, null_images, scores_under
 
 TARGETS = torch.tensor([0, 0])
 
@@ -76,16 +76,3 @@ def test_masks_of_another_size_are_refused(bright):
     for masks in (torch.ones(1, 1, 8, 8), torch.ones(2, 1, 4, 4), torch.ones(2, 8, 8)):
         with pytest.raises(ValueError, match="do not fit the images"):
             scores_under(bright, images, TARGETS, masks.double(), "blur")
-
-
-@pytest.mark.slow
-def test_only_photos_that_are_classified_right_are_kept(classifier, photos):
-    kept = correctly_classified(classifier, photos)
-    assert len(kept) == 18  # of 20
-    again = correctly_classified(classifier, photos, chunk=3)
-    assert kept.names == again.names
-    right = classifier.scores(kept.pixels()).argmax(1) == kept.targets
-    assert right.all()
-    none = photos.subset([i for i, name in enumerate(photos.names) if name not in kept.names])
-    with pytest.raises(ValueError, match="none of the 2 photos"):
-        correctly_classified(classifier, none)
