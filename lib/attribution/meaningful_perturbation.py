@@ -124,6 +124,7 @@ def meaningful_perturbation(
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
     *,
+    seed: int = 0,
     batch_size: int | None = None,
     cache: bool = True,
     **options,
@@ -132,7 +133,7 @@ def meaningful_perturbation(
 
     One minus the mask of the deletion game, the mask itself of the preservation game.
     """
-    settings = MaskSettings(**options)
+    settings = MaskSettings(seed=seed, **options)
     learned = learn_masks(classifier, images, targets, settings, batch_size=batch_size, cache=cache)
     return 1 - learned.masks if settings.game == "deletion" else learned.masks
 

@@ -19,4 +19,8 @@ PROTOCOLS: dict[str, str] = {
     "sharpness": "lib.evaluation.sharpness:sharpness",
     "small_step": "lib.evaluation.agreement:small_step",
     "convergence": "lib.evaluation.agreement:convergence",
+    "carry_over": "lib.evaluation.transfer:carry_over",
+    "shrinking_boxes": "lib.evaluation.deletion_regions:shrinking_boxes",
+    "equal_boxes": "lib.evaluation.deletion_regions:equal_boxes",
+    "thresholded": "lib.evaluation.deletion_regions:thresholded",
 }

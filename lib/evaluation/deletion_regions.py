@@ -6,7 +6,8 @@ sections 4.3 (boxes of equal area), 5.2 (thresholded masks under other perturbat
 (x0, y0, x1, y1) in whole pixels, the last row and column not included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,64 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import copies
+from lib.attribution.meaningful_perturbation import MaskSettings, learn_masks
 from lib.copies.baselines import blurred, gaussian_blur
-from lib.evaluation.maps import check_maps
+from lib.core import draws
+from lib.evaluation.maps import check_maps, heat, maps_by_label
+from lib.evaluation.removal import removal_order
 from lib.evaluation.transfer import PERTURBATIONS, null_images
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
+ALPHAS = tuple(k / 100 for k in range(101))
+
+
+def shrinking_boxes(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: the box of each threshold and what its blur does.
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``seed`` and
+    ``alphas`` (default ``ALPHAS``). One row per image x method x alpha: :func:`suppressions`.
+    """
+    alphas = parameters.get("alphas", ALPHAS)
+    given = (classifier, pixels, photos.targets)
+    maps = maps_by_label(*given, parameters["methods"], seed=parameters["seed"])
+    found = [
+        suppressions(*given, heat(map_).cpu(), alphas).assign(method=label)
+        for label, map_ in maps.items()
+    ]
+    return pd.concat(found, ignore_index=True)
+
+
+def equal_boxes(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: scores after blurring boxes of one area around each map.
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``shares`` of the
+    image and ``seed``. One row per image x method x share: ``logit`` and ``probability`` of the
+    target with the box of :func:`boxes_of_area` blurred, and its corners ``x0, y0, x1, y1``.
+    """
+    given, shares = (classifier, pixels, photos.targets), parameters["shares"]
+    maps = maps_by_label(*given, parameters["methods"], seed=parameters["seed"])
+    frames = []
+    for label, map_ in maps.items():
+        areas = [[round(share * map_[0, 0].numel())] * len(pixels) for share in shares]
+        boxes = torch.stack([boxes_of_area(heat(map_).cpu(), area) for area in areas], 1)
+        scores = box_scores(*given, boxes, score=("logit", "probability"))
+        rows = pd.MultiIndex.from_product([range(len(pixels)), shares], names=["image", "share"])
+        found = torch.cat([scores.double(), boxes], 2).flatten(0, 1).numpy()
+        names = ["logit", "probability", "x0", "y0", "x1", "y1"]
+        frames.append(pd.DataFrame(found, rows, names).reset_index().assign(method=label))
+    return pd.concat(frames, ignore_index=True)
+
+
+def thresholded(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: learned masks cut at thresholds and deleted in several ways.
+
+    ``parameters``: ``mask`` (options of ``MaskSettings``), ``thresholds``, ``most`` and ``seed``;
+    rows as of :func:`thresholded_deletion`.
+    """
+    settings = MaskSettings(**{"seed": parameters["seed"], **parameters["mask"]})
+    masks = learn_masks(classifier, pixels, photos.targets, settings).masks[:, 0]
+    options = {name: parameters[name] for name in ("thresholds", "most", "seed")}
+    return thresholded_deletion(classifier, pixels, photos.targets, masks, **options)
 
 
 def threshold_boxes(
@@ -57,9 +111,13 @@ def box_scores(
     targets: Int[Tensor, " n"],
     boxes: Int[Tensor, "n k 4"],
     *,
+    score: str | Sequence[str] = "probability",
     batch_size: int | None = None,
-) -> Float[Tensor, "n k"]:
-    """The target's probability with each box of each image blurred (see ``blurred``)."""
+) -> Float[Tensor, "n k *s"]:
+    """The target's score with each box of each image blurred (see ``blurred``).
+
+    ``score`` is one or several of ``copies.SCORES``, as for ``Engine.scores``.
+    """
     engine = copies.Engine(classifier, images, targets, batch_size, "blurred boxes")
     pixels = engine.pixels
     if boxes.ndim != 3 or boxes.shape[::2] != (len(pixels), 4):
@@ -73,29 +131,23 @@ def box_scores(
             copy[:, y0:y1, x0:x1] = replacement[i, :, y0:y1, x0:x1]
         return copied
 
-    return engine.scores(with_box_blurred, boxes.shape[1], "probability")
+    return engine.scores(with_box_blurred, boxes.shape[1], score)
 
 
-def smallest_boxes(
+def suppressions(
     classifier,
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
     maps: Float[Tensor, "n h w"],
-    *,
-    levels: Sequence[float] | np.ndarray = LEVELS,
-    alphas: Sequence[float] | np.ndarray = tuple(k / 100 for k in range(100)),
-    batch_size: int | None = None,
+    alphas: Sequence[float] | np.ndarray = ALPHAS,
 ) -> pd.DataFrame:
-    r"""The smallest box of :func:`threshold_boxes` whose blur suppresses the score by each level.
+    r"""How far blurring the box of :func:`threshold_boxes` suppresses the score, for each alpha.
 
     Suppression is $1-p'$ with $p'=(p-p_b)/(p_0-p_b)$, $p_0$ the score of the image and $p_b$ with
-    all of it blurred. One row per image x level: ``image``, ``level``, ``area`` (pixels),
-    ``alpha`` and ``suppression`` of the smallest box that reaches the level. ``outcome`` is
-    ``reached``, ``whole`` (only blurring the whole image reaches it), ``missed`` (no alpha does;
-    the area is NaN) or ``excluded`` ($p_0\le p_b$: the blur suppresses nothing; NaN).
+    all of it blurred. One row per image x alpha: ``image``, ``alpha``, ``area`` (of the box, a
+    share of the image) and ``suppression``, NaN where $p_0\le p_b$: there the blur suppresses
+    nothing.
     """
-    if not len(levels) or not all(0 < level <= 1 for level in levels):
-        raise ValueError(f"levels must lie in (0, 1], not {list(levels)}")
     check_maps(maps, images)
     boxes = threshold_boxes(maps, alphas)
     height, width = maps.shape[1:]
@@ -104,26 +156,33 @@ def smallest_boxes(
     distinct = [torch.unique(torch.cat(pair), dim=0) for pair in zip(ends, boxes, strict=True)]
     most = max(len(rows) for rows in distinct)
     padded = torch.stack([torch.cat([r, r[:1].expand(most - len(r), 4)]) for r in distinct])
-    scores = box_scores(classifier, images, targets, padded, batch_size=batch_size).double()
+    scores = box_scores(classifier, images, targets, padded).double()
     rows = []
     for i, (box, score) in enumerate(zip(padded, scores, strict=True)):
         known = {tuple(b): float(s) for b, s in zip(box.tolist(), score, strict=True)}
         intact, gone = known[0, 0, 0, 0], known[0, 0, width, height]
-        found = [
-            (int(box_areas(b)), alpha, 1 - (known[tuple(b.tolist())] - gone) / (intact - gone))
-            for b, alpha in zip(boxes[i], alphas, strict=True)
-            if intact > gone
-        ]
-        for level in levels:
-            # the score of the whole blurred image is recomputed: 1e-9 covers its rounding
-            able = [f for f in found if f[2] >= level - 1e-9]
-            area, alpha, suppression = min(able, default=(np.nan,) * 3)
-            outcome = "whole" if area == height * width else "reached"
-            if not able:
-                outcome = "missed" if found else "excluded"
-            rows.append((i, level, area, alpha, suppression, outcome))
-    columns = ["image", "level", "area", "alpha", "suppression", "outcome"]
-    return pd.DataFrame(rows, columns=columns)
+        for b, alpha in zip(boxes[i], alphas, strict=True):
+            lost = intact - known[tuple(b.tolist())]
+            suppression = lost / (intact - gone) if intact > gone else np.nan
+            rows.append((i, alpha, int(box_areas(b)) / (height * width), suppression))
+    return pd.DataFrame(rows, columns=["image", "alpha", "area", "suppression"])
+
+
+def smallest_boxes(rows: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """From rows of `shrinking_boxes` the area of the smallest box that suppresses by each level.
+
+    One row per image x method, one column per level: a share of the image, 1 where no smaller box
+    reaches the level. Images whose score the blur does not lower are left out. Raises
+    ``ValueError`` for a level outside (0, 1].
+    """
+    if not len(levels) or not all(0 < level <= 1 for level in levels):
+        raise ValueError(f"levels must lie in (0, 1], not {list(levels)}")
+    rows = rows.dropna(subset="suppression")
+    areas = {
+        level: rows["area"].where(rows["suppression"] >= level, 1.0).rename(level)
+        for level in levels
+    }
+    return pd.DataFrame(areas).groupby([rows["image"], rows["method"]]).min()
 
 
 def boxes_of_area(
@@ -159,7 +218,7 @@ def thresholded_deletion(
     masks: Float[Tensor, "n h w"],
     *,
     thresholds: Sequence[float] = tuple(k / 20 for k in range(20)),
-    perturbations: Sequence[str] = PERTURBATIONS,
+    most: float = 0.3,
     blur_sigma: float = 10.0,
     seed: int = 0,
     batch_size: int | None = None,
@@ -170,55 +229,52 @@ def thresholded_deletion(
     constant one becomes ones, which delete nothing. Deleted pixels are taken from the ``blur``, a
     ``constant`` color (ImageNet's mean) or uniform ``noise``.
 
-    One row per image x perturbation x threshold: ``image``, ``perturbation``, ``threshold``,
-    ``share`` (of pixels deleted), ``probability``, and two readings of it, both cut to [0, 1]:
-    ``remaining`` $(p-p_m)/(p_0-p_m)$ with $p_m$ the score under the learned mask itself (the
-    authors' program: 0 is as good as the mask), and ``suppressed`` $(p_0-p)/(p_0-p_b)$ with $p_b$
-    the score of the fully perturbed image (the paper's footnote). NaN where a denominator is not
-    positive: drop and count these.
+    One row per image x perturbation x place x threshold: ``place`` is ``own`` or ``moved``, the
+    same region rolled around the image to a place drawn by ``seed`` and the image; ``share`` (of
+    pixels deleted) and ``remaining`` $(p-p_m)/(p_0-p_m)$ cut to [0, 1], with $p_m$ the score
+    under the learned mask itself: 0 is as good as the mask. NaN where $p_0\le p_m$: drop and
+    count these. The row without a threshold (NaN) deletes what the last one does, but no more than
+    the share ``most``, beginning where the mask is lowest.
     """
     engine = copies.Engine(classifier, images, targets, batch_size, "thresholded deletion")
     pixels = engine.pixels
     check_maps(masks, images)
-    if not perturbations:
-        raise ValueError(f"perturbations must be some of: {', '.join(PERTURBATIONS)}")
     masks = masks.to(pixels)
-    stretched = _stretched(gaussian_blur(masks[:, None], blur_sigma))
-    fills = {name: null_images(pixels, name, seed=seed) for name in {"blur", *perturbations}}
-    # copies 0 and 1: the intact image and the learned mask; then for each perturbation the fully
-    # perturbed image and one copy per threshold
-    cuts = [2.0, *thresholds]
+    stretched = _stretched(gaussian_blur(masks[:, None], blur_sigma))[:, 0]
+    keys = draws.image_keys(pixels)
+    cuts = torch.tensor(list(thresholds)).to(pixels).view(-1, 1, 1)
+    regions = stretched[:, None] < cuts  # (n, thresholds, h, w)
+    ranks = removal_order(stretched, "lerf", keys, seed).view(masks.shape).to(pixels.device)
+    capped = regions[:, -1] & (ranks < round(most * masks[0].numel()))
+    own = torch.cat([regions, capped[:, None]], 1)
+    sides = torch.tensor(masks.shape[1:])
+    shifts = (draws.uniform(seed, [(key, 0) for key in keys], (2,)) * sides).long().tolist()
+    moved = torch.stack([r.roll(s, (1, 2)) for r, s in zip(own, shifts, strict=True)])
+    places = {"own": own, "moved": moved}
+    fills = {name: null_images(pixels, name, seed=seed) for name in PERTURBATIONS}
+    tried = list(product(PERTURBATIONS, places, range(own.shape[1])))
 
     def altered(row: Tensor, draw: Tensor) -> Tensor:
+        """Copies 0 and 1 are the intact image and the learned mask."""
         chosen = []
         for i, k in zip(row.tolist(), draw.tolist(), strict=True):
-            if k < 2:
-                keep, fill = (torch.ones_like(masks[i]) if k == 0 else masks[i]), fills["blur"][i]
-            else:
-                keep = (stretched[i, 0] >= cuts[(k - 2) % len(cuts)]).to(pixels)
-                fill = fills[perturbations[(k - 2) // len(cuts)]][i]
-            chosen.append(keep * pixels[i] + (1 - keep) * fill)
+            name, place, cut = tried[k - 2] if k > 1 else ("blur", "own", 0)
+            keep = 1 - places[place][i, cut].to(pixels) if k > 1 else masks[i] if k else 1.0
+            chosen.append(keep * pixels[i] + (1 - keep) * fills[name][i])
         return torch.stack(chosen)
 
-    count = 2 + len(perturbations) * len(cuts)
-    scores = engine.scores(altered, count, "probability").double().numpy()
-    rows = []
-    for i, score in enumerate(scores):
-        intact, learned = score[:2]
-        for name, part in zip(perturbations, np.split(score[2:], len(perturbations)), strict=True):
-            for cut, p in zip(thresholds, part[1:], strict=True):
-                remaining = _clipped(p - learned, intact - learned)
-                suppressed = _clipped(intact - p, intact - part[0])
-                share = float((stretched[i] < cut).float().mean())
-                rows.append((i, name, cut, share, p, remaining, suppressed))
-    columns = ["image", "perturbation", "threshold", "share", "probability"]
-    return pd.DataFrame(rows, columns=[*columns, "remaining", "suppressed"])
+    scores = engine.scores(altered, 2 + len(tried), "probability").double().numpy()
+    rows, values = [], [*thresholds, float("nan")]
+    for i, (intact, learned, *rest) in enumerate(scores):
+        for (name, place, cut), p in zip(tried, rest, strict=True):
+            share = float(places[place][i, cut].double().mean())
+            whole = intact - learned
+            remaining = float(np.clip((p - learned) / whole, 0, 1)) if whole > 0 else np.nan
+            rows.append((i, name, place, values[cut], share, remaining))
+    columns = ["image", "perturbation", "place", "threshold", "share", "remaining"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _stretched(masks: Tensor) -> Tensor:
     low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
     return torch.where(high > low, (masks - low) / (high - low), 1.0)
-
-
-def _clipped(part: float, whole: float) -> float:
-    return float(np.clip(part / whole, 0, 1)) if whole > 0 else float("nan")

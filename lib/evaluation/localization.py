@@ -18,7 +18,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from lib.evaluation.boxes import inside_boxes
-from lib.evaluation.maps import check_maps, check_present, first, maps_by_label, signed
+from lib.evaluation.maps import REDUCTIONS, check_maps, check_present, first, maps_by_label
 
 MASSES = ("absolute", "positive")
 TOLERANCE = 15.0  # pixels in an image of 224 x 224
@@ -27,10 +27,10 @@ TOLERANCE = 15.0  # pixels in an image of 224 x 224
 def localization(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: where the mass and the peak of each map lie.
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`) and ``seed``. One row
-    per image with a box x method x mass: ``energy`` inside, ``hit`` of the peak, and ``area``, the
-    share of the image that is inside, which a uniform map gives. ``energy`` and ``hit`` are NaN
-    for a map without mass.
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``seed`` and
+    ``convention`` (of ``REDUCTIONS``, default signed). One row per image with a box x method x
+    mass: ``energy`` inside, ``hit`` of the peak, and ``area``, the share of the image that is
+    inside, which a uniform map gives. ``energy`` and ``hit`` are NaN for a map without mass.
     """
     inside = inside_boxes(photos.instances, *pixels.shape[2:])
     boxed = inside.flatten(1).any(1).nonzero()[:, 0]
@@ -44,9 +44,9 @@ def localization(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.
         parameters["methods"],
         seed=parameters["seed"],
     )
-    frames = []
+    frames, reduce = [], REDUCTIONS[parameters.get("convention", "signed")]
     for label, mass in product(maps, MASSES):
-        values = signed(maps[label]).cpu()
+        values = reduce(maps[label]).cpu()
         values = values.abs() if mass == "absolute" else values.clamp(min=0)
         rows = {
             "image": boxed.numpy(),

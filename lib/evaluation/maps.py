@@ -55,7 +55,7 @@ def first(flags: Bool[Tensor, " n"]) -> int:
     return int(flags.nonzero()[0])
 
 
-REDUCTIONS = {"signed": signed, "magnitude": magnitude}
+REDUCTIONS = {"signed": signed, "magnitude": magnitude, "heat": heat}
 
 
 def maps_by_label(

@@ -1,17 +1,24 @@
 """Boxes and thresholded masks: exact boxes, a model that reads a patch, every outcome."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from lib.attribution import METHODS
 from lib.copies.baselines import blurred
-from lib.evaluation.compactness import area_of_mass
 from lib.evaluation.deletion_regions import (
     box_areas,
     box_scores,
     boxes_of_area,
+    equal_boxes,
+    shrinking_boxes,
     smallest_boxes,
+    suppressions,
     threshold_boxes,
+    thresholded,
     thresholded_deletion,
 )
 
@@ -73,37 +80,55 @@ def test_box_scores_blur_the_box_and_nothing_else(toy):
         assert torch.allclose(scores[:, k], classifier(altered).softmax(1)[:, 0].cpu())
 
 
-def test_the_smallest_box_is_the_patch(toy):
+def test_the_box_of_the_patch_suppresses_everything(toy):
     classifier, images = toy
     maps = bright()
     maps[:, 0, 0] = 0.5  # a far point: below alpha = 1/2 the box is larger
-    frame = smallest_boxes(classifier, images, TARGETS, maps, alphas=[0, 0.2, 0.4, 0.6])
-    assert (frame["outcome"] == "reached").all() and (frame["area"] == 64).all()
-    assert (frame["alpha"] == 0.6).all() and len(frame) == 8
-    assert (frame["suppression"] > 0.99).all()
-
-
-def test_every_outcome_is_told_apart(toy):
-    classifier, images = toy
-    elsewhere = bright(20, 20, 28, 28)
-    whole = smallest_boxes(classifier, images, TARGETS, elsewhere, alphas=[0, 0.5])
-    assert (whole["outcome"] == "whole").all() and (whole["area"] == 32 * 32).all()
-    missed = smallest_boxes(classifier, images, TARGETS, elsewhere, alphas=[0.5])
-    assert (missed["outcome"] == "missed").all() and missed["area"].isna().all()
+    rows = suppressions(classifier, images, TARGETS, maps, [0, 0.4, 0.6])
+    assert rows["area"].tolist() == [1.0, 16 * 12 / 1024, 64 / 1024] * 2
+    assert (rows["suppression"] > 0.99).all()
+    assert (rows.query("alpha == 0")["suppression"] == 1).all()
+    elsewhere = suppressions(classifier, images, TARGETS, bright(20, 20, 28, 28), [0, 0.5])
+    assert np.allclose(elsewhere["suppression"], [1, 0] * 2, atol=1e-6)
     # for class 1 blurring raises the score: nothing can be suppressed
-    excluded = smallest_boxes(classifier, images, TARGETS + 1, elsewhere, alphas=[0, 0.5])
-    assert (excluded["outcome"] == "excluded").all() and excluded["area"].isna().all()
+    assert suppressions(classifier, images, TARGETS + 1, maps, [0.5])["suppression"].isna().all()
 
 
-def test_levels_and_batches(classifier, pixels, photos):
-    few, targets = pixels[[0, 13]], photos.targets[[0, 13]]
-    y, x = torch.meshgrid(torch.arange(224.0), torch.arange(224.0), indexing="ij")
-    maps = -((y - 110).square() + (x - 110).square()).expand(2, 224, 224)
-    frame = smallest_boxes(classifier, few, targets, maps, alphas=np.arange(0, 1, 0.1))
-    area = frame.pivot(index="image", columns="level", values="area")
-    assert (area.diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
-    alone = smallest_boxes(classifier, few[1:], targets[1:], maps[1:], alphas=np.arange(0, 1, 0.1))
-    assert np.allclose(alone["area"], frame.query("image == 1")["area"])
+def test_the_smallest_box_of_each_level():
+    rows = pd.DataFrame(
+        {
+            "image": [0, 0, 0, 1, 1, 2],
+            "method": "a",
+            "area": [1.0, 0.4, 0.1, 0.5, 0.2, 0.3],
+            "suppression": [1.0, 0.9, 0.85, 0.7, 0.6, np.nan],
+        }
+    )
+    smallest = smallest_boxes(rows, [0.8, 0.9, 0.95])
+    assert smallest.loc[(0, "a")].tolist() == [0.1, 0.4, 1.0]
+    assert smallest.loc[(1, "a")].tolist() == [1.0, 1.0, 1.0]  # not reached: the whole photo
+    assert len(smallest) == 2  # image 2 has nothing to suppress
+
+
+@pytest.fixture
+def given(toy, monkeypatch):
+    """What a protocol is given, with a method that knows the patch."""
+    classifier, images = toy
+    monkeypatch.setitem(METHODS, "patch", lambda c, x, t: bright()[: len(x), None])
+    return classifier, SimpleNamespace(targets=TARGETS), images
+
+
+def test_protocols_of_boxes(given):
+    rows = shrinking_boxes(*given, {"methods": {"patch": {}}, "alphas": [0, 0.5], "seed": 0})
+    assert rows["method"].eq("patch").all() and rows["area"].tolist() == [1, 64 / 1024] * 2
+    rows = equal_boxes(*given, {"methods": {"patch": {}}, "shares": [64 / 1024, 1.0], "seed": 0})
+    assert rows[["x0", "y0", "x1", "y1"]].iloc[0].tolist() == [4, 8, 12, 16]
+    assert rows[["image", "share"]].to_numpy().tolist() == [
+        [i, s] for i in (0, 1) for s in (0.0625, 1)
+    ]
+    classifier, _, images = given
+    gone = classifier(blurred(images))
+    assert np.allclose(rows.query("share == 1")["logit"], gone[:, 0])
+    assert np.allclose(rows.query("share == 1")["probability"], gone.softmax(1)[:, 0])
 
 
 def test_boxes_of_one_area():
@@ -123,24 +148,33 @@ def test_boxes_of_one_area():
 def test_thresholded_deletion_at_its_ends(toy):
     classifier, images = toy
     masks = 1 - bright().double()
-    frame = thresholded_deletion(
-        classifier, images, TARGETS, masks, thresholds=[0, 0.5, 1], blur_sigma=0.0
-    )
-    assert len(frame) == 2 * 3 * 3
-    intact = classifier(images).softmax(1)[:, 0].numpy()
+    options = {"thresholds": [0, 0.5], "blur_sigma": 0.0}
+    frame = thresholded_deletion(classifier, images, TARGETS, masks, most=32 / 1024, **options)
+    assert len(frame) == 2 * 3 * 2 * 3  # images, perturbations, places, thresholds and the last
     kept = frame.query("threshold == 0")
-    assert (kept["share"] == 0).all() and np.allclose(kept["suppressed"], 0)
-    assert np.allclose(kept["probability"], np.repeat(intact, 3)) and np.allclose(
-        kept["remaining"], 1
-    )
-    half = frame.query("threshold == 0.5 and perturbation == 'blur'")
-    assert np.allclose(half["share"], 64 / 1024)
-    assert np.allclose(half["remaining"], 0, atol=1e-6)  # what the mask itself does
-    hand = images.clone()
-    hand[:, :, 8:16, 4:12] = blurred(images)[:, :, 8:16, 4:12]
-    assert np.allclose(half["probability"], classifier(hand).softmax(1)[:, 0])
-    constant = frame.query("threshold == 0.5 and perturbation == 'constant'")
-    assert (constant["suppressed"] > 0.99).all()
+    assert (kept["share"] == 0).all() and np.allclose(kept["remaining"], 1)
+    half = frame.query("threshold == 0.5")
+    assert np.allclose(half["share"], 64 / 1024)  # the moved region has the same area
+    own = half.query("place == 'own' and perturbation == 'blur'")
+    assert np.allclose(own["remaining"], 0, atol=1e-6)  # what the mask itself does
+    capped = frame[frame["threshold"].isna()]
+    assert np.allclose(capped["share"], 32 / 1024)
+    some = capped.query("place == 'own' and perturbation == 'constant'")["remaining"]
+    assert ((some > 0.01) & (some < 1)).all()  # half of the patch
+    large = thresholded_deletion(classifier, images, TARGETS, masks, most=0.9, **options)
+    assert np.allclose(large[large["threshold"].isna()]["share"], 64 / 1024)  # at most
+
+
+def test_a_moved_region_misses_the_patch_somewhere(toy):
+    classifier, images = toy
+    moved = [
+        thresholded_deletion(
+            classifier, images, TARGETS, 1 - bright().double(), thresholds=[0.5], seed=seed
+        ).query("place == 'moved'")["remaining"]
+        for seed in range(3)
+    ]
+    assert max(values.max() for values in moved) > 0.5
+    assert not np.allclose(moved[0], moved[1])
 
 
 def test_thresholded_deletion_without_anything_to_delete(toy):
@@ -148,31 +182,16 @@ def test_thresholded_deletion_without_anything_to_delete(toy):
     ones = torch.ones(2, 32, 32).double()
     frame = thresholded_deletion(classifier, images, TARGETS, ones, thresholds=[0.5])
     assert (frame["share"] == 0).all() and frame["remaining"].isna().all()  # p_0 = p_m
-    frame = thresholded_deletion(classifier, images, TARGETS + 1, 1 - bright().double())
-    assert frame.query("perturbation == 'blur'")["suppressed"].isna().all()  # p_b > p_0
-    again = thresholded_deletion(classifier, images.flip(0), TARGETS + 1, 1 - bright().double())
-    first, last = (f.query(f"image == {i}") for f, i in ((frame, 0), (again, 1)))
-    assert np.allclose(first["probability"], last["probability"])  # noise is keyed by image
 
 
-def test_area_of_mass():
-    one = torch.zeros(1, 10, 10)
-    one[0, 3, 4] = -2
-    assert area_of_mass(one).item() == pytest.approx(0.01)
-    assert area_of_mass(torch.full((1, 10, 10), 0.1)).item() == pytest.approx(0.5)
-    assert area_of_mass(torch.full((1, 10, 10), 0.1), 1.0).item() == pytest.approx(1.0)
-    two = torch.zeros(1, 10, 10)
-    two[0, 0] = 1
-    two[0, 1] = 3
-    assert area_of_mass(two, 0.5).item() == pytest.approx(0.07)  # 20 of 40: seven pixels of 3
-    assert torch.isnan(area_of_mass(0 * two, empty="nan"))
-    for maps, share, message in (
-        (0 * two, 0.5, "no mass"),
-        (two / 0 * 0, 0.5, "NaN"),
-        (two, 0.0, "share"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            area_of_mass(maps, share)
+def test_protocol_of_thresholds(given):
+    parameters = {"mask": {"iterations": 2}, "thresholds": [0.5], "most": 0.3, "seed": 0}
+    rows = thresholded(*given, parameters)
+    assert (
+        set(rows["place"]) == {"own", "moved"}
+        and (rows["share"].groupby(rows.image).max() > 0).all()
+    )
+    assert (rows[rows["threshold"].isna()]["share"] <= 0.3 + 1e-9).all()
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -183,22 +202,16 @@ def test_bad_input(toy):
         threshold_boxes(maps, [1.5])
     with pytest.raises(ValueError, match="NaN"):
         threshold_boxes(maps / 0, [0.5])
-    with pytest.raises(ValueError, match="levels"):
-        smallest_boxes(classifier, images, TARGETS, maps, levels=[0])
     with pytest.raises(ValueError, match="do not fit"):
-        smallest_boxes(classifier, images, TARGETS, maps[:, :16])
+        suppressions(classifier, images, TARGETS, maps[:, :16])
     with pytest.raises(ValueError, match="boxes must be"):
         box_scores(classifier, images, TARGETS, torch.zeros(2, 4).long())
-    with pytest.raises(ValueError, match="'fog' is unknown"):
-        thresholded_deletion(classifier, images, TARGETS, maps, perturbations=["fog"])
     with pytest.raises(ValueError, match="do not fit"):
         thresholded_deletion(classifier, images, TARGETS, maps[:1])
-    with pytest.raises(ValueError, match="perturbations must be some of"):
-        thresholded_deletion(classifier, images, TARGETS, maps, perturbations=[])
+    rows = pd.DataFrame({"image": [0], "method": ["a"], "area": [1.0], "suppression": [1.0]})
+    for nothing in (float("nan"), -0.1, 0):
+        with pytest.raises(ValueError, match="levels"):
+            smallest_boxes(rows, [0.5, nothing])
     for nothing in (float("nan"), -0.1):
         with pytest.raises(ValueError, match="alphas"):
             threshold_boxes(maps, [0.5, nothing])
-        with pytest.raises(ValueError, match="levels"):
-            smallest_boxes(classifier, images, TARGETS, maps, levels=[0.5, nothing])
-    with pytest.raises(ValueError, match="empty must be"):
-        area_of_mass(maps, empty="zero")

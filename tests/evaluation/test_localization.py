@@ -1,14 +1,15 @@
 """Energy in box and pointing game on maps whose answers are known."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from lib.attribution import edges
+from lib.attribution import METHODS, edges
 from lib.evaluation.boxes import inside_boxes
-from lib.evaluation.localization import energy_in_box, pointing_game, within
-from lib.evaluation.maps import signed
+from lib.evaluation.localization import energy_in_box, localization, pointing_game, within
+from lib.evaluation.maps import heat, signed
 
 
 @pytest.fixture
@@ -115,3 +116,22 @@ def test_on_the_embedded_photos(classifier, photos):
     shares = energy_in_box(maps, inside)
     assert ((shares > 0) & (shares < 1)).all()
     assert set(pointing_game(maps, inside).tolist()) <= {0.0, 1.0}
+
+
+def test_the_convention_of_the_protocol(small, monkeypatch):
+    """Two colors that cancel when summed count when their largest magnitude is taken."""
+    colors = torch.zeros(1, 3, 60, 50)
+    colors[0, 0, 25, 12], colors[0, 1, 25, 12], colors[0, 0, 0, 0] = 3.0, -3.0, 1.0
+    monkeypatch.setitem(METHODS, "colors", lambda c, x, t: colors)
+    boxes = [torch.tensor([[10.0, 20, 20, 40]])]
+    photos = SimpleNamespace(instances=boxes, targets=torch.tensor([0]))
+    given = {"methods": {"colors": {}}, "seed": 0}
+    for more, energy in (({}, 0.0), ({"convention": "heat"}, 0.75)):
+        rows = localization(small, photos, torch.rand(1, 3, 60, 50), given | more)
+        assert rows["energy"].tolist() == pytest.approx([energy] * 2)
+
+
+def test_channels_count_by_size_and_maps_by_their_positive_part():
+    color = torch.tensor([[-3.0], [2.0], [1.0]]).view(1, 3, 1, 1)
+    assert heat(color).tolist() == [[[3.0]]]
+    assert heat(torch.tensor([-3.0, 2.0]).view(1, 1, 1, 2)).tolist() == [[[0.0, 2.0]]]

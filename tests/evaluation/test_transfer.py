@@ -1,12 +1,13 @@
 """Masks under another perturbation: by hand, and what has no score to lose."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lib.copies.baselines import IMAGENET_MEAN, blurred
-from lib.evaluation.transfer import correctly_classified, null_images, scores_under
+from lib.evaluation.transfer import carry_over, null_images, scores_under
 
 TARGETS = torch.tensor([0, 0])
 
@@ -30,6 +31,22 @@ def test_what_remains_by_hand(bright):
     for value, expected in ((1.0, 1.0), (0.0, 0.0)):
         ends = scores_under(bright, images, TARGETS, torch.full_like(masks, value), "constant")
         assert ends.tolist() == pytest.approx([expected] * 2, abs=1e-9)
+
+
+def test_what_carries_over(bright):
+    """The mean color and noise darken a bright image, blur leaves a flat one as it is."""
+    images = torch.full((2, 3, 16, 16), 0.9, dtype=torch.float64)
+    options = {"start": "disc", "iterations": 1, "mask_size": 4, "jitter": 0}
+    parameters = {"variants": {"one": options, "other": options}, "seed": 0}
+    rows = carry_over(bright, SimpleNamespace(targets=TARGETS), images, parameters)
+    assert len(rows) == 2 * 3 * 2
+    table = rows.groupby("perturbation")[["fall", "carried", "deleted"]].mean()
+    assert table["fall"]["blur"] == pytest.approx(0, abs=1e-9)  # a flat image blurs to itself
+    assert 0 < table["fall"]["constant"] < 1 and 0 < table["deleted"]["constant"] <= 1
+    # of the drop by the constant, blur carries nothing and noise (about as bright) nearly all
+    assert 0.3 < table["carried"]["constant"] < 0.6
+    first, second = (rows[rows["variant"] == v].drop(columns="variant") for v in ("one", "other"))
+    assert first.reset_index(drop=True).equals(second.reset_index(drop=True))
 
 
 def test_a_score_that_the_perturbation_does_not_lower_is_nan(bright):
@@ -59,16 +76,3 @@ def test_masks_of_another_size_are_refused(bright):
     for masks in (torch.ones(1, 1, 8, 8), torch.ones(2, 1, 4, 4), torch.ones(2, 8, 8)):
         with pytest.raises(ValueError, match="do not fit the images"):
             scores_under(bright, images, TARGETS, masks.double(), "blur")
-
-
-@pytest.mark.slow
-def test_only_photos_that_are_classified_right_are_kept(classifier, photos):
-    kept = correctly_classified(classifier, photos)
-    assert len(kept) == 18  # of 20
-    again = correctly_classified(classifier, photos, chunk=3)
-    assert kept.names == again.names
-    right = classifier.scores(kept.pixels()).argmax(1) == kept.targets
-    assert right.all()
-    none = photos.subset([i for i, name in enumerate(photos.names) if name not in kept.names])
-    with pytest.raises(ValueError, match="none of the 2 photos"):
-        correctly_classified(classifier, none)
