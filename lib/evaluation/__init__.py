@@ -11,4 +11,7 @@ PROTOCOLS: dict[str, str] = {
     "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
     "own_cell": "lib.evaluation.mosaics:own_cell",
+    "animal_parts": "lib.evaluation.parts:animal_parts",
+    "detection": "lib.evaluation.detection:detection",
+    "restoration": "lib.evaluation.detection:restoration",
 }
