@@ -45,13 +45,15 @@ def map_cells(classifier, images: Tensor, targets: Tensor, parameters: Mapping) 
     found = attack(classifier, images, targets, seed=seed, **parameters["attack"])
     won = found.success.nonzero()[:, 0]
     names = [f"cell {k}" for k in range(cells**2)]
-    frames = [_none(["image", "method", "side", *names])]
+    columns = ["image", "method", "side", *names]
+    frames = [_none(columns)]
     sides = {"clean": (images, found.before), "adversarial": (found.images, found.after)}
     for side, (pixels, given) in sides.items() if len(won) else ():
         maps = maps_by_label(classifier, pixels[won], given[won], parameters["methods"], seed=seed)
         for label, values in maps.items():
             frame = pd.DataFrame(_features(heat(values).cpu(), cells), columns=names)
-            frames.append(frame.assign(image=won.cpu().numpy(), method=label, side=side))
+            frame = frame.assign(image=won.cpu().numpy(), method=label, side=side)
+            frames.append(frame[columns])
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
@@ -109,7 +111,7 @@ def detection_accuracy(rows: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> 
     Raises ``ValueError`` for sides that do not pair up, fewer images than folds, and NaN.
     """
     cells = [name for name in rows if str(name).startswith("cell ")]
-    images = np.sort(rows["image"].unique())
+    images = sorted(rows["image"].unique().tolist())
     if folds < 2 or len(images) < folds:
         raise ValueError(f"{len(images)} images cannot be split into {folds} folds of images")
     fold, labels = np.tile(_folds(images, folds, seed), 2), np.repeat([0, 1], len(images))
