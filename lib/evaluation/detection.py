@@ -37,9 +37,8 @@ def map_cells(classifier, images: Tensor, targets: Tensor, parameters: Mapping) 
 
     ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``attack`` (options of
     :func:`lib.evaluation.adversarial.attack`), ``cells`` and ``seed``. Explained is the class that
-    the network gives to the image. A map (:func:`heat`) is averaged into cells x cells and divided
-    by its mass; one without any becomes zeros. One row per image that was fooled x method x side
-    (``clean``, ``adversarial``), with the columns ``cell 0`` ...
+    the network gives to the image; its map (:func:`heat`) becomes :func:`cell_shares`. One row per
+    image that was fooled x method x side (``clean``, ``adversarial``), with columns ``cell 0`` ...
     """
     seed, cells = parameters["seed"], parameters["cells"]
     found = attack(classifier, images, targets, seed=seed, **parameters["attack"])
@@ -51,10 +50,21 @@ def map_cells(classifier, images: Tensor, targets: Tensor, parameters: Mapping) 
     for side, (pixels, given) in sides.items() if len(won) else ():
         maps = maps_by_label(classifier, pixels[won], given[won], parameters["methods"], seed=seed)
         for label, values in maps.items():
-            frame = pd.DataFrame(_features(heat(values).cpu(), cells), columns=names)
+            frame = pd.DataFrame(cell_shares(heat(values).cpu(), cells).numpy(), columns=names)
             frame = frame.assign(image=won.cpu().numpy(), method=label, side=side)
             frames.append(frame[columns])
     return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+def cell_shares(maps: Float[Tensor, "n h w"], cells: int) -> Float[Tensor, "n k"]:
+    """Maps averaged into cells x cells, row by row, and divided by their mass; zeros without any.
+
+    Raises ``ValueError`` for NaN.
+    """
+    check_maps(maps)
+    pooled = adaptive_avg_pool2d(maps[:, None].double(), (cells, cells)).flatten(1)
+    mass = pooled.abs().sum(1, keepdim=True)
+    return torch.where(mass > 0, pooled / mass, 0.0)
 
 
 def restoration(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
@@ -177,10 +187,3 @@ def shapes_of_area(
 def _none(columns: Sequence[str]) -> pd.DataFrame:
     """No rows: of these images none was fooled."""
     return pd.DataFrame({name: [] for name in columns}).astype({"image": int})
-
-
-def _features(maps: Tensor, cells: int) -> np.ndarray:
-    check_maps(maps)
-    pooled = adaptive_avg_pool2d(maps[:, None].double(), (cells, cells)).flatten(1)
-    mass = pooled.abs().sum(1, keepdim=True)
-    return torch.where(mass > 0, pooled / mass, 0.0).numpy()

@@ -21,8 +21,8 @@ def animal_parts(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.
     """Protocol for :mod:`lib.rows`: every map at an animal's eyes and at its feet.
 
     ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``window``, ``seed``,
-    and ``center``, the label of a map in [0, 1]: beside it stands ``center``, the centered Gaussian
-    of the same mean (:func:`centered_gaussian`). One row per image with a point of both parts x
+    and ``center``, the label of a map in [0, 1]: beside it stands ``centered Gaussian``, which has
+    the same mean (:func:`centered_gaussian`). One row per image with a point of both parts x
     method: ``eye`` and ``foot``, the means over windows of the map (:func:`heat`), and its
     ``mean`` and ``peak`` over the image.
     """
@@ -35,7 +35,7 @@ def animal_parts(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.
         classifier, pixels[chosen], photos.targets[chosen], given[0], seed=parameters["seed"]
     )
     maps = {label: heat(values).cpu() for label, values in maps.items()}
-    maps["center"] = centered_gaussian(maps[given[1]].mean((1, 2)), *pixels.shape[2:])
+    maps["centered Gaussian"] = centered_gaussian(maps[given[1]].mean((1, 2)), *pixels.shape[2:])
     points = [photos.parts[i] for i in chosen.tolist()]
     frames = []
     for label, values in maps.items():

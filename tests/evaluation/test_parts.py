@@ -97,8 +97,8 @@ def test_the_rows_are_the_maps_at_the_points(classifier, photos, pixels):
     chosen = have_both(photos.parts).nonzero()[:, 0]
     tiny = pixels / 10  # edges stay in [0, 1], as their Gaussian's mean has to
     rows = animal_parts(classifier, photos, tiny, parameters)
-    assert rows["method"].value_counts().to_dict() == {"edges": 5, "center": 5}
-    own, center = (rows[rows["method"] == name] for name in ("edges", "center"))
+    assert rows["method"].value_counts().to_dict() == {"edges": 5, "centered Gaussian": 5}
+    own, center = (rows[rows["method"] == name] for name in ("edges", "centered Gaussian"))
     assert own["image"].tolist() == chosen.tolist() == center["image"].tolist()
     maps = edges(classifier, tiny[chosen], photos.targets[chosen])[:, 0]
     means = paired_parts(part_windows(maps, [photos.parts[i] for i in chosen.tolist()]))
