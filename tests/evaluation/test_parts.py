@@ -1,10 +1,13 @@
 """Windows at annotated points: by hand, at borders, outside, and as rows."""
 
+import pandas as pd
 import pytest
 import torch
 
 from lib.attribution import edges
+from lib.data.imagenet import TABLES
 from lib.evaluation.parts import (
+    PARTS,
     animal_parts,
     centered_gaussian,
     have_both,
@@ -109,3 +112,10 @@ def test_the_rows_are_the_maps_at_the_points(classifier, photos, pixels):
     no_animal = photos.subset([1])
     nothing = animal_parts(classifier, no_animal, tiny[:1], parameters)
     assert len(nothing) == 0 and list(nothing) == list(rows)
+
+
+def test_the_annotated_animals_of_the_thousand():
+    table = pd.read_csv(TABLES / "thousand_points.csv")
+    parts = table.groupby("file")["part"].agg(set)
+    assert len(parts) == 45 and (parts == set(PARTS)).all()
+    assert (table[["x", "y"]] >= 0).all(axis=None)
