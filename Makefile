@@ -18,11 +18,11 @@ endif
 CLI   := $(PYTHON) -m lib.builder
 SLUGS := $(sort $(basename $(notdir $(wildcard notebooks/[0-9a-z]*.ipynb))))
 ROWS  := $(basename $(notdir $(shell grep -ls 'lib[.]rows' notebooks/[0-9a-z]*.ipynb)))
-TARGETS := help env reports index test quick bench verify rows clean-rows estimate lab clean
+TARGETS := help env explain reports index test quick bench verify compare rows clean-rows estimate lab clean
 PLAIN := $(filter-out $(SLUGS) $(TARGETS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
 
 # through the environment, so that quotes and dollars in them reach Python as they are
-export PROFILE PARAMS SET REPORT
+export PROFILE PARAMS SET REPORT PHOTO CLASS CLASSIFIER WEIGHTS A B
 GIVEN = --profile "$$PROFILE" $(if $(PARAMS),--params "$$PARAMS") $(if $(SET),--set "$$SET") \
   $(if $(filter-out 0,$(ANEW)),--force)
 
@@ -50,6 +50,9 @@ reports: $(SET_UP) ## render what is not current, or all of it anew [ANEW=1], an
 # the others reuse what 04 (networks, for 05) and 12 (masks, for 13 to 15) leave in the cache; then
 # the longest, so that no core waits at the end for the last one
 FIRST := $(foreach number,04 12 01 09 07 02 06 03 10,$(filter $(number)-%,$(SLUGS)))
+
+explain: $(SET_UP) ## explain a photo of yours [PHOTO=cat.jpg CLASS=tabby CLASSIFIER= WEIGHTS=]
+	@$(CLI) build 00-explain $(GIVEN)
 
 each: $(FIRST:%=each-%) $(SLUGS:%=each-%)
 
@@ -81,6 +84,9 @@ bench: $(SET_UP) ## measure speed and memory against other libraries
 
 verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug] [ALL=1 lists each]
 	@$(CLI) verify $$REPORT --profile "$$PROFILE" $(if $(ALL),--all)
+
+compare: $(SET_UP) ## two runs side by side [A=reports/default B=reports/custom, HEAD~1:reports/default]
+	@$(CLI) compare "$$A" "$$B"
 
 # with ADOPT, which evidence() sees, reports that have rows and are not current are made again first
 rows: $(SET_UP) ## list the rows that are kept [ADOPT=1: try those that other code gave]

@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+
+from lib.attribution import METHODS
 
 TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
@@ -13,7 +16,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 @pytest.fixture(scope="module")
 def examples() -> dict:
     names: dict = {}
-    exec("import pandas as pd", names)
+    exec("import pandas as pd\nfrom collections.abc import Mapping", names)
+    exec("from lib.evaluation.maps import maps_by_label, signed", names)
     for block in BLOCKS:
         exec(block, names)
     return names
@@ -37,8 +41,14 @@ def test_the_method_explains_the_embedded_network(examples, classifier, photos):
         method(classifier, pixels, targets, steps=0)
 
 
-def test_the_protocol_returns_tidy_rows(examples):
-    maps = torch.zeros(2, 4, 4)
-    maps[0, 0, 0], maps[1, 3, 3] = 1, 2
-    rows = examples["share_in_half"](maps)
+def test_the_protocol_returns_tidy_rows(examples, monkeypatch):
+    def corner(classifier, images, targets):
+        """All mass above in the first image, below in the second."""
+        maps = torch.zeros(len(images), 1, 4, 4)
+        maps[0, 0, 0, 0], maps[1, 0, 3, 3] = 1, 2
+        return maps
+
+    monkeypatch.setitem(METHODS, "corner", corner)
+    photos, given = SimpleNamespace(targets=torch.zeros(2).long()), {"methods": {"corner": {}}}
+    rows = examples["share_in_half"](None, photos, torch.rand(2, 3, 4, 4), given | {"seed": 0})
     assert rows.to_dict("list") == {"image": [0, 1], "share": [1.0, 0.0]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 from lib.builder.console import problem, say
 from lib.builder.overrides import resolve_run
 from lib.builder.workspace import CODE, CUSTOM, Project, ReportFailed, UsageError
+
+PHOTO = {"PHOTO": "photo", "CLASS": "label", "CLASSIFIER": "classifier", "WEIGHTS": "weights"}
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -38,7 +41,19 @@ def arguments() -> argparse.ArgumentParser:
     verify.add_argument("--timeout", type=float, default=3600)
     verify.add_argument("--all", action="store_true", help="list the numbers that agree too")
     verify.add_argument("--part-of", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
+    compared = commands.add_parser("compare", help="two results, profiles or revisions, as a page")
+    compared.add_argument("a", help="a results file, a folder of them, or REVISION:one of these")
+    compared.add_argument("b")
     return parser
+
+
+def settings(slug: str, given: str | None) -> str | None:
+    """SET, and for a photo of one's own what PHOTO, CLASS, CLASSIFIER and WEIGHTS say."""
+    found = {name: os.environ.get(variable, "") for variable, name in PHOTO.items()}
+    if "explain" not in slug or not any(found.values()):
+        return given
+    words = [f"{name}={shlex.quote(value)}" for name, value in found.items() if value]
+    return " ".join([*words, *([given] if given else [])])
 
 
 def build(project: Project, given: argparse.Namespace) -> int:
@@ -48,7 +63,8 @@ def build(project: Project, given: argparse.Namespace) -> int:
     if given.timeout <= 0:
         raise UsageError("--timeout must be positive")
     runs = [
-        resolve_run(project, name, given.profile, given.params, given.set) for name in given.names
+        resolve_run(project, name, given.profile, given.params, settings(name, given.set))
+        for name in given.names
     ]
     status, touched = 0, any(project.failed(run.target, run.slug).exists() for run in runs)
     for run in runs:
@@ -75,7 +91,8 @@ def build(project: Project, given: argparse.Namespace) -> int:
         say(
             f"These are not the parameters of the profile {given.profile!r}: "
             f"see {os.path.relpath(project.folder(CUSTOM))}/; "
-            f"reports/{given.profile}/ is untouched."
+            f"reports/{given.profile}/ is untouched.\n"
+            f"Side by side: make compare A=reports/{given.profile} B=reports/{CUSTOM}"
         )
     return status
 
@@ -101,6 +118,16 @@ def verify(project: Project, given: argparse.Namespace) -> int:
     return run_verify(project, given.profile, given.names, **options)
 
 
+def compare(project: Project, given: argparse.Namespace) -> int:
+    from lib.builder.contrast import write_comparison
+
+    if not (given.a and given.b):
+        raise UsageError("two sides are compared: make compare A=reports/default B=reports/custom")
+    path, differ = write_comparison(project, given.a, given.b)
+    say(f"{'they differ' if differ else 'they agree'}: {os.path.relpath(path)}")
+    return int(differ)
+
+
 def main(argv: list[str] | None = None) -> int:
     for name in ("stdin", "stdout", "stderr"):  # one that the caller closed, in this order
         if getattr(sys, name) is None:
@@ -110,7 +137,8 @@ def main(argv: list[str] | None = None) -> int:
     # checks: more than a second for every report
     sys.modules.setdefault("rfc3987_syntax", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
-    action = {"build": build, "index": index, "verify": verify}[given.command]
+    actions = {"build": build, "index": index, "verify": verify, "compare": compare}
+    action = actions[given.command]
     try:
         if os.pathsep in str(CODE):
             raise UsageError(f"{CODE}: Python cannot import from a path with {os.pathsep!r} in it")

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from lib.data import imagenet
 from lib.data.annotations import annotate
-from lib.data.files import Crop, ImageError, UnreadableImage, decode, file_sha256
-from lib.data.listing import Photo, Skipped, embedded_photos, list_folder
+from lib.data.files import SUFFIXES, Crop, ImageError, UnreadableImage, decode, file_sha256
+from lib.data.listing import Photo, Skipped, embedded_photos, list_folder, printable
 
 __all__ = ["ImageError", "Images", "load_images"]
 
@@ -173,7 +173,7 @@ def load_images(
             then ``size`` x ``size`` pixels are cut from the center. By default ``resize`` is
             256 / 224 of ``size``, the customary ratio.
         limit: at most so many photos, drawn by ``seed`` and the file's name: the same ones every
-            time, those of a smaller limit among those of a larger. The order stays that of the
+            time, those of a smaller limit before the others. Without it all, in the order of the
             folders and files.
         labels: for a folder without sub-folders, a csv with the columns file,label (a label is an
             index, wnid or name); by default labels.csv in the folder, if there is one.
@@ -240,6 +240,27 @@ def load_images(
     return Images(tuple(photos), names, crop, skipped, workers)
 
 
+def load_photos(path: str | Path, *, size: int = 224, limit: int | None = None) -> Images:
+    """Photographs without labels: one file, or the first ``limit`` of a folder, by name.
+
+    Their targets are 0 and mean nothing. Raises `ImageError` for what is missing, no image, or a
+    folder without images.
+    """
+    found = Path(os.path.expanduser(path))
+    if os.path.isdir(found):
+        files = sorted(file for file in found.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise ImageError(f"no images in {str(found)!r}")
+    else:
+        files = [found]
+    photos = tuple(Photo(file, printable(file.name), 0) for file in files[:limit])
+    crop = Crop(size, round(size * 256 / 224))
+    for photo in photos:
+        if reason := _unreadable(photo, crop):
+            raise UnreadableImage(photo.path, reason)
+    return Images(photos, [], crop, [], _cores())
+
+
 def _whole(name: str, value: int, least: int | None) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ImageError(f"{name}: expected a whole number, got {value!r}")
@@ -253,13 +274,17 @@ def _cores() -> int:
 
 
 def _draw(photos: list[Photo], limit: int | None, seed: int) -> list[Photo]:
-    """The ``limit`` photos whose hashes with the seed come first, in the order they were in."""
+    """The ``limit`` photos whose hashes with the seed come first, in the order of their hashes.
+
+    So more photos come after those that were there, and the rows of these are kept.
+    """
+    if limit is None:
+        return photos
 
     def rank(row: int) -> bytes:
         return hashlib.sha256(f"{seed}/{photos[row].name}".encode()).digest()
 
-    chosen = sorted(range(len(photos)), key=rank)[:limit]
-    return [photos[row] for row in sorted(chosen)]
+    return [photos[row] for row in sorted(range(len(photos)), key=rank)[:limit]]
 
 
 def _unreadable(photo: Photo, crop: Crop) -> str | None:

@@ -1,7 +1,8 @@
 """The figures that all reports share: one call each, from numbers to a captioned picture.
 
-    pictures   photos and maps in a grid        intervals  parts of claims against a line
+    pictures   photos and maps in a grid        gallery    the same, each under its name
     curves     means with their intervals       bars       one number per name
+    intervals  parts of claims against a line
     strips     every unit's value by group      scatter    two numbers per unit
     matrix     a table of numbers in color      canvas     axes for a figure of one report
 
@@ -141,6 +142,23 @@ def pictures(
                 ax.set_title(heads[c], fontsize=10, pad=3)
             if c == 0 and r < len(names):
                 ax.set_ylabel(names[r], fontsize=10, labelpad=3)
+    show(fig, caption=caption, alt=alt, photo=True, cover=cover)
+
+
+def gallery(
+    cells: Sequence[tuple[str, Any]], *, caption: str, alt: str, columns: int = 4, cover=False
+) -> None:
+    """Pictures with a name over each, in rows of ``columns``; drawn as by `pictures`."""
+    rows, side = -(-len(cells) // columns), WIDTH / columns
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, rows * (side + 0.2)), squeeze=False, layout="constrained"
+    )
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    for ax, (name, picture) in zip(axes.flat, cells, strict=False):
+        ax.set_title(label(name), fontsize=10, pad=2)
+        _picture(ax, picture, signed=False)
+    for ax in axes.flat:
+        ax.axis("off")
     show(fig, caption=caption, alt=alt, photo=True, cover=cover)
 
 

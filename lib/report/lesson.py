@@ -29,8 +29,8 @@ class Lesson(Report):
     network: Classifier
     photos: Images
 
-    def __init__(self, slug: str, seed: int = 0):
-        super().__init__(slug)
+    def __init__(self, slug: str, seed: int = 0, claims: bool = True):
+        super().__init__(slug, claims)
         self.slug, self.seed = slug, seed
         self.judged: dict[str, Judgment] = {}
         self._spec: Network | None = None
@@ -106,7 +106,7 @@ class Lesson(Report):
         return vars(judgment) | numbers | verdicts | {"deciding": judgment.deciding}
 
 
-def open_lesson(slug: str, parameters: Mapping[str, Any]) -> Lesson:
+def open_lesson(slug: str, parameters: Mapping[str, Any], *, claims: bool = True) -> Lesson:
     """Open a report; load its network (if there is a ``classifier``) and its photos (``images``).
 
     Args:
@@ -115,11 +115,12 @@ def open_lesson(slug: str, parameters: Mapping[str, Any]) -> Lesson:
             ``seed``, ``device``, those of ``load_classifier`` (``classifier``, ``weights``) and of
             ``load_images`` (``images``, ``labels``, ``boxes``, ``points``, ``limit``,
             ``unreadable``). What was loaded goes into the provenance.
+        claims: whether it judges any.
     """
     say.install()
     given = {name: parameters.get(name) for name in ("labels", "boxes", "points", "limit")}
     seed, device = parameters.get("seed", 0), parameters.get("device", "auto")
-    lesson = Lesson(slug, seed)
+    lesson = Lesson(slug, seed, claims)
     facts: dict[str, Any] = {"seed": seed}
     if "classifier" in parameters:
         lesson._spec = Network(parameters["classifier"], parameters.get("weights"), device)

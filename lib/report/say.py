@@ -112,6 +112,8 @@ def fill(template: str, **values: Any) -> str:
     except jinja2.TemplateError as error:
         where = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
         raise ValueError(f"%%say{where}: {error.message}") from None
+    except SyntaxError:  # of Python's slices and operators a template knows but a few
+        raise ValueError("%%say: write x[1:, 0] and the like in a cell of code before it") from None
 
 
 def plain(template: str, **values: Any) -> str:

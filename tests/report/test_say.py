@@ -39,6 +39,7 @@ def test_what_is_said(template, text):
         ("{{ none }}", "NoneType cannot be told"),
         ("{{ nan | f }}", "nan is not a finite number"),
         ("{{ x | f(2) ", "%%say, line 1"),
+        ("{{ array[1:, 0] }}", "in a cell of code before it"),
     ],
 )
 def test_what_cannot_be_said(template, says):

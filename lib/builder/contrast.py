@@ -1,0 +1,149 @@
+"""make compare: two sets of results side by side; what turned, what moved, what stayed.
+
+A side is a results file, a folder of them, or either at a git revision: HEAD~3:reports/default.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from lib.builder import page
+from lib.builder.build import put_in_place
+from lib.builder.check import page_problems
+from lib.builder.compare import compare
+from lib.builder.parameters import shorten
+from lib.builder.workspace import CUSTOM, Project, UsageError
+
+ORDER = {"CHANGED": 0, "EDGE": 1, "WALL-CLOCK": 2, "PASS": 3}
+
+
+def _git(project: Project, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=project.root, capture_output=True, text=True, encoding="utf-8"
+    )
+    if done.returncode:
+        raise UsageError(f"git {words[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+    return done.stdout
+
+
+def _texts(project: Project, side: str) -> dict[str, str]:
+    """The results files of one side, by name."""
+    path, (revision, colon, inside) = Path(side).expanduser(), side.partition(":")
+    try:
+        if path.is_dir():
+            return {file.name: file.read_text(encoding="utf-8") for file in path.glob("*.json")}
+        if path.is_file():
+            return {path.name: path.read_text(encoding="utf-8")}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{shorten(side)}: {error}") from None
+    if not colon:
+        raise UsageError(f"{shorten(side)}: no such file or folder (or REVISION:reports/default)")
+    if inside.endswith(".json"):
+        return {Path(inside).name: _git(project, "show", side)}
+    names = _git(project, "ls-tree", "--name-only", revision, inside.rstrip("/") + "/").split("\n")
+    return {
+        Path(n).name: _git(project, "show", f"{revision}:{n}") for n in names if n[-5:] == ".json"
+    }
+
+
+def read_side(project: Project, side: str) -> dict[str, dict[str, Any]]:
+    """The results of one side by report.
+
+    Raises:
+        UsageError: nothing is there, or a file is not a results file; one line that names it.
+    """
+    found = {}
+    for name, text in _texts(project, side).items():
+        try:
+            results = json.loads(text)
+            found[results["report"]] = results
+            results["claims"], results["metrics"], results["parameters"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UsageError(f"{shorten(side)}: {name} is not a results file") from None
+    if not found:
+        raise UsageError(f"{shorten(side)}: there are no results in it")
+    return found
+
+
+def _overlay(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any] | None:
+    """Both intervals of a part on one axis, in percent of its width."""
+    ends = [*old["interval"], *new["interval"], old["threshold"]]
+    if None in ends or old["estimate"] is None or new["estimate"] is None:
+        return None
+    low, high = min(ends), max(ends)
+    scale = 96 / (high - low) if high > low else 0
+
+    def place(value: float) -> float:
+        return round(2 + (value - low) * scale, 2)
+
+    bars = [(*map(place, x["interval"]), place(x["estimate"])) for x in (old, new)]
+    return {"bars": bars, "threshold": place(old["threshold"])}
+
+
+def _claims(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each claim of both, turned ones first, with the parts that both have."""
+    rows = []
+    after = {claim["id"]: claim for claim in new["claims"]}
+    for claim in old["claims"]:
+        if claim["id"] not in after:
+            continue
+        pair = claim, after[claim["id"]]
+        by_name = [{p["of"]: p for p in side.get("parts", [side | {"of": ""}])} for side in pair]
+        parts = [
+            {"of": of, "old": part, "new": by_name[1][of], "axis": _overlay(part, by_name[1][of])}
+            for of, part in by_name[0].items()
+            if of in by_name[1]
+        ]
+        turned = pair[0]["verdict"] != pair[1]["verdict"]
+        rows.append({"old": pair[0], "new": pair[1], "turned": turned, "parts": parts})
+    return sorted(rows, key=lambda row: not row["turned"])
+
+
+def contrast(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the page shows of one report in two runs."""
+    status = {what: kind for kind, what, _ in compare(old, new)}
+    names = [name for name in old["metrics"] if name in new["metrics"]]
+    metrics = [(n, old["metrics"][n], new["metrics"][n], status.get(n, "PASS")) for n in names]
+    values = old["parameters"], new["parameters"]
+    return {
+        "title": new["title"],
+        "report": new["report"],
+        "parameters": [
+            (name, *(page.show_value(side[name]) if name in side else "–" for side in values))
+            for name in sorted(values[0] | values[1])
+            if values[0].get(name) != values[1].get(name)
+            or (name in values[0]) != (name in values[1])
+        ],
+        "claims": _claims(old, new),
+        "metrics": sorted(metrics, key=lambda row: ORDER.get(row[3], 0)),
+        "tally": Counter(status.values()),
+    }
+
+
+def write_comparison(project: Project, a: str, b: str) -> tuple[Path, bool]:
+    """Write reports/custom/compare.html; return it, and whether anything differs.
+
+    Raises:
+        UsageError: a side cannot be read, or the sides have no report in common.
+    """
+    old, new = read_side(project, a), read_side(project, b)
+    both = sorted(old.keys() & new.keys())
+    if not both:
+        raise UsageError(f"{shorten(a)} and {shorten(b)} have no report in common")
+    try:
+        reports = [contrast(old[slug], new[slug]) for slug in both]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"results of another version cannot be compared: {error}") from None
+    alone = {a: sorted(old.keys() - new.keys()), b: sorted(new.keys() - old.keys())}
+    body = page.fill("compare", a=a, b=b, reports=reports, alone=alone)
+    html = page.shell(body, title=f"{a} and {b}", kind="index")
+    if problems := page_problems(html):
+        raise RuntimeError("compare.html: " + "; ".join(problems))
+    path = project.folder(CUSTOM) / "compare.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    put_in_place([(html, path)])
+    return path, any(report["tally"]["CHANGED"] or report["parameters"] for report in reports)
