@@ -23,4 +23,7 @@ PROTOCOLS: dict[str, str] = {
     "shrinking_boxes": "lib.evaluation.deletion_regions:shrinking_boxes",
     "equal_boxes": "lib.evaluation.deletion_regions:equal_boxes",
     "thresholded": "lib.evaluation.deletion_regions:thresholded",
+    "animal_parts": "lib.evaluation.parts:animal_parts",
+    "detection": "lib.evaluation.detection:detection",
+    "restoration": "lib.evaluation.detection:restoration",
 }
