@@ -10,6 +10,7 @@ PROTOCOLS: dict[str, str] = {
     "removal": "lib.evaluation.removal:removal",
     "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
+    "masking": "lib.evaluation.masking:masking",
     "own_cell": "lib.evaluation.mosaics:own_cell",
     "class_maps": "lib.evaluation.class_maps:class_maps",
     "box_overlap": "lib.evaluation.weak_localization:box_overlap",
