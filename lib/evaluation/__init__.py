@@ -11,4 +11,6 @@ PROTOCOLS: dict[str, str] = {
     "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
     "own_cell": "lib.evaluation.mosaics:own_cell",
+    "mask_draws": "lib.evaluation.mask_draws:mask_draws",
+    "linear_fit": "lib.evaluation.fidelity:linear_fit",
 }
