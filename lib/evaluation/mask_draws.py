@@ -16,7 +16,7 @@ from lib.attribution.lime import explain_lime, fit_linear
 from lib.attribution.rise import rise_maps, rise_scores
 from lib.evaluation.correlation import rank_correlation
 from lib.evaluation.insertion_deletion import insertion_deletion_curves
-from lib.evaluation.maps import REDUCTIONS, maps_by_label
+from lib.evaluation.maps import magnitude, maps_by_label, signed
 
 EVERY = 4  # rows and columns of a map that are compared: maps of both methods are coarse
 
@@ -30,8 +30,8 @@ def mask_draws(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
         lime: options of :func:`lib.attribution.lime.explain_lime`; ``samples`` make the map.
         sizes: numbers of copies at which two draws are compared: the first one times 2, 4, 8 ...
             Twice the largest is scored (LIME: as far as ``samples``).
-        methods: other maps (:func:`lib.evaluation.maps.maps_by_label`); ``convention`` in their
-            options is one of ``REDUCTIONS``, default signed.
+        methods: other maps (:func:`lib.evaluation.maps.maps_by_label`).
+        magnitude: those of them that are ranked by magnitude; default none.
         steps: of the insertion and deletion curves; 0 draws none.
         seed
 
@@ -50,10 +50,10 @@ def mask_draws(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
         for measure, values in measures.items()
     ]
     if steps:
-        methods = {label: dict(options) for label, options in parameters["methods"].items()}
-        rules = {label: options.pop("convention", "signed") for label, options in methods.items()}
-        others = maps_by_label(classifier, pixels, targets, methods, seed=seed)
-        maps |= {label: REDUCTIONS[rules[label]](map_).cpu() for label, map_ in others.items()}
+        others = maps_by_label(classifier, pixels, targets, parameters["methods"], seed=seed)
+        for label, map_ in others.items():
+            reduce = magnitude if label in parameters.get("magnitude", ()) else signed
+            maps[label] = reduce(map_).cpu()
         curves = insertion_deletion_curves(
             classifier, pixels, targets, maps, steps=steps, seed=seed
         )
@@ -88,7 +88,8 @@ def _agreement(one: Tensor, other: Tensor) -> float:
 def _rise(classifier, pixels, targets, options: Mapping, sizes: Sequence[int], seed: int) -> dict:
     """The map of the first masks, and rows of agreement and seconds."""
     options = {**options, "seed": seed}
-    masks, count = options.pop("masks"), max(*sizes, (options["masks"] + 1) // 2) * 2
+    masks = options.pop("masks")
+    count = 2 * max(*sizes, (masks + 1) // 2)
     began = time.perf_counter()
     scores = rise_scores(classifier, pixels, targets, masks=count, **options)
     per_mask = (time.perf_counter() - began) / count / len(pixels)
