@@ -177,8 +177,8 @@ def curves(
 
     ``panel`` stacks one set of axes per value of that column. ``unit=None`` draws the rows as they
     are. The bands of fewer than ten units, and of maps that know nothing of the network, are left
-    out: they would hide the others. ``percent`` writes x in percent, ``log`` names the logarithmic axes ("x", "xy"),
-    ``limits`` are those of x.
+    out: they would hide the others. ``percent`` writes x in percent, ``log`` names the logarithmic
+    axes ("x", "xy"), ``limits`` are those of x.
     """
     panels = list(frame[panel].unique()) if panel else [None]
     order = list(order) if order is not None else list(frame[by].unique())
