@@ -195,7 +195,8 @@ def curves(
         ax.set_xscale("log" if "x" in log else "linear")
         ax.set_yscale("log" if "y" in log else "linear")
         if "x" in log and len(marks := sorted(frame[x].unique())) <= MARKS:
-            ax.set_xticks(marks, [markup.number(float(mark)) for mark in marks])
+            names = [markup.number(int(m) if m == int(m) else float(m)) for m in marks]
+            ax.set_xticks(marks, names)
             ax.minorticks_off()
         if limits:
             ax.set_xlim(*limits)
