@@ -27,4 +27,6 @@ PROTOCOLS: dict[str, str] = {
     "animal_parts": "lib.evaluation.parts:animal_parts",
     "detection": "lib.evaluation.detection:detection",
     "restoration": "lib.evaluation.detection:restoration",
+    "mask_draws": "lib.evaluation.mask_draws:mask_draws",
+    "linear_fit": "lib.evaluation.fidelity:linear_fit",
 }
