@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.evaluation.correlation import rank_correlation
@@ -37,6 +37,18 @@ def map_correlation(
         check_present(varies, "raise", "ranks: it is constant")
     values = [maps.detach().double().flatten(1).cpu().numpy() for maps in (one, other)]
     return torch.from_numpy(rank_correlation(np.stack(values, -1), axis=1)).float()
+
+
+def next_of_class(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """For every image the number of the next one of its class, the first after the last.
+
+    The partner of a control: maps that agree across images of a class agree about the class.
+    """
+    partner = torch.empty_like(labels)
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        partner[rows] = rows.roll(-1)
+    return partner
 
 
 def _check_shapes(one: Tensor, other: Tensor) -> None:
