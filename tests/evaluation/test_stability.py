@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from lib.evaluation.agreement import map_correlation
+from lib.evaluation.agreement import map_correlation, next_of_class
 
 
 def test_scipy_agrees_with_ties():
@@ -30,3 +30,8 @@ def test_bad_input():
         map_correlation(maps, maps * torch.nan)
     with pytest.raises(ValueError, match="do not match"):
         map_correlation(maps, torch.rand(1, 4, 5))
+
+
+def test_the_next_image_of_a_class():
+    labels = torch.tensor([0, 1, 0, 2, 1, 0])
+    assert next_of_class(labels).tolist() == [2, 4, 5, 3, 1, 0]
