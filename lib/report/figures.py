@@ -6,10 +6,9 @@
     matrix     a table of numbers in color      canvas     axes for a figure of one report
 
 Each takes ``caption`` and ``alt``: templates of :mod:`lib.report.say`, evaluated against the
-notebook's variables. The numbers drawn are added to alt text here, which says what kind of figure it
-is unless the notebook says it better. Bands and
-bars of error are the interval of :mod:`lib.report.statistics`. ``cover=True`` makes a figure the
-report's picture on the index.
+notebook's variables. Alt text says what is drawn and its numbers by itself, unless the notebook
+says it better. Bands and bars of error are the interval of :mod:`lib.report.statistics`.
+``cover=True`` makes a figure the report's picture on the index.
 """
 
 import io

@@ -10,7 +10,7 @@ text is escaped, so that a file name cannot become markup.
 
     | f(2)     0.12        fixed decimals        | p(1)   12.5 %     a share, in percent
     | s(2)     +0.12       with its sign         | g(3)   1,230      significant digits
-    | list     a, b and c  names of methods or words      | label   the name of a method
+    | words    a, b and c  names of methods or words     | label   the name of a method
     between(part)          0.12 [0.03, 0.21]: estimate and interval of a part or a claim
     claim("PR-1")          .verdict, .supported, .contradicted, .mixed, .inconclusive, .parts,
                            .estimate, .interval, .n, .needed_n
@@ -74,8 +74,8 @@ def listed(values: Iterable[Any], last: str = "and") -> _Text:
 
 def _shown(value: Any) -> Any:
     """What stands between double braces: escaped text, a whole number, or a formatted one."""
-    if isinstance(value, _Text):
-        return value
+    if isinstance(value, (_Text, jinja2.Undefined)):
+        return str(value)  # of what is undefined: it raises
     if isinstance(value, str):
         return markup.escape_markdown(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -91,7 +91,7 @@ _LANGUAGE.filters |= {
     "s": lambda value, digits=2: fixed(value, digits, "+"),
     "p": percent,
     "g": lambda value, digits=3: _Text(markup.number(_number(value), digits)),
-    "list": listed,
+    "words": listed,
     "label": label,
 }
 _LANGUAGE.globals |= {"between": between, "abs": abs, "len": len, "min": min, "max": max}

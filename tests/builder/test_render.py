@@ -13,7 +13,7 @@ from lib.builder.mathml import mathml
 from lib.builder.overrides import title_and_question
 from lib.builder.render import render_body
 from lib.builder.workspace import ReportFailed
-from lib.core.markup import SYMBOLS
+from lib.core.markup import FOLDED, MARK, SYMBOLS
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhg"
@@ -149,6 +149,19 @@ def test_markdown_from_code_cannot_hold_html_or_bad_links():
     assert "javascript:" not in html
     assert "<strong>bold</strong>" in html
     assert "<math" in html
+
+
+def test_prose_with_numbers_is_text_alone_and_may_be_folded():
+    folded = FOLDED.format("Sol & ution", "It is **3**, <b>not</b> 4.")
+    html, _ = body_of(
+        display({"text/markdown": folded}, {"text/markdown": {MARK: True}}),
+        source="%%say Solution\nIt is {{ n }}.",
+    )
+    assert "%%say" not in html and "{{ n }}" not in html
+    inside = re.search(r"(?s)<details><summary>Sol &amp; ution</summary>(.*)</details>", html)[1]
+    assert "<strong>3</strong>" in inside and "<b>" not in inside
+    html, _ = body_of(display({"text/markdown": folded}))  # nobody vouches for it
+    assert "<details>" not in html
 
 
 def test_tags_hide_code_output_or_both():

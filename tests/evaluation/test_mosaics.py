@@ -1,10 +1,13 @@
 """Mosaics: what lies where, and the scores of maps whose answers are known."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from lib.attribution import METHODS
 from lib.evaluation.localization import energy_in_box
-from lib.evaluation.mosaics import make_mosaics, separation
+from lib.evaluation.mosaics import in_cells, make_mosaics, own_cell, separation
 
 
 @pytest.fixture
@@ -87,3 +90,31 @@ def test_separation(photos4):
         separation(-noise, noise, (left, right))
     with pytest.raises(ValueError, match="not zero everywhere"):
         separation(noise, torch.zeros(3, 4, 8), (left, right))
+
+
+def test_photos_are_put_into_cells_of_different_classes():
+    targets = [5, 5, 5, 1, 1, 2]
+    order = in_cells(targets, 2)
+    assert len(order) == len(set(order)) == 4
+    assert all(targets[a] != targets[b] for a, b in zip(order[::2], order[1::2], strict=True))
+    assert in_cells([7, 3, 9, 4], 2) == [0, 1, 2, 3]  # one of each class: their own order
+    assert in_cells([1, 1], 2) == [] == in_cells([], 4)
+
+
+def test_own_cell_counts_what_a_map_leaves_in_its_cell(monkeypatch):
+    def quarter(classifier, images, targets):
+        """All mass in the first cell's upper left pixel, but a quarter of it, negative, outside."""
+        maps = torch.zeros(len(images), 1, *images.shape[2:])
+        maps[:, :, 0, 0], maps[:, :, 0, -1] = 3.0, -1.0
+        return maps
+
+    monkeypatch.setitem(METHODS, "quarter", quarter)
+    photos = SimpleNamespace(targets=torch.tensor([4, 2, 0, 3]), names=list("abcd"))
+    pixels = torch.rand(4, 3, 8, 8)
+    given = {"methods": {"quarter": {}}, "grid": [1, 2], "seed": 0}
+    rows = own_cell(None, photos, pixels, given)
+    assert rows["image"].tolist() == [0, 2, 1, 3] and rows["mosaic"].tolist() == list("acac")
+    assert rows["positive"].tolist() == [1, 1, 0, 0] == rows["hit"].tolist()
+    assert rows["absolute"].tolist() == pytest.approx([0.75, 0.75, 0.25, 0.25])
+    with pytest.raises(ValueError, match="4 photos are no whole mosaics of 1 x 3"):
+        own_cell(None, photos, pixels, given | {"grid": [1, 3]})

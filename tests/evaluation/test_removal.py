@@ -1,10 +1,13 @@
 """Removal curves: what is removed, in which order, and what is left of the score."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from lib.attribution import METHODS
 from lib.copies.fills import FILLS
 from lib.core import draws
 from lib.evaluation.boxes import inside_boxes
@@ -12,6 +15,7 @@ from lib.evaluation.maps import magnitude, signed
 from lib.evaluation.removal import (
     ORDERS,
     areas,
+    background_first,
     removal_counts,
     removal_curves,
     removal_order,
@@ -336,3 +340,20 @@ def test_bad_input_is_one_clear_error(small, images, maps):
         curves(small, images, maps.masked_fill(maps > 2, float("nan")).clamp(max=1e9))
     with pytest.raises(ValueError):
         removal_order(maps, "morf", [1, 2])  # a key is missing
+
+
+def test_background_first_counts_what_lies_outside_the_boxes(monkeypatch):
+    def columns(classifier, images, targets):
+        """Larger to the right: LeRF removes the left columns first."""
+        return torch.arange(8.0).expand(len(images), 1, 8, 8)
+
+    monkeypatch.setitem(METHODS, "columns", columns)
+    boxes = [torch.tensor([[0.0, 0.0, 2.0, 8.0]]), torch.empty(0, 4)]
+    photos = SimpleNamespace(instances=boxes, targets=torch.tensor([0, 0]))
+    pixels = torch.rand(2, 3, 8, 8)
+    given = {"methods": {"columns": {}}, "fraction": 0.5, "seed": 0}
+    rows = background_first(None, photos, pixels, given)
+    assert rows["image"].tolist() == [0] and rows["chance"].tolist() == [0.75]
+    assert rows["outside"].tolist() == [0.5]  # of the four columns removed two are outside
+    photos.instances = [torch.empty(0, 4)] * 2
+    assert background_first(None, photos, pixels, given).empty

@@ -1,7 +1,6 @@
 """Scaling for the eye, and figures that reach the report with their texts."""
 
 import io
-from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 from PIL import Image
 
 from lib.attribution import METHODS
-from lib.report import plotting
-from lib.report.claims import Finding
+from lib.report import figures, looks, statistics
+from lib.report.verdicts import above, unmeasured
 
 
 @pytest.fixture(autouse=True)
@@ -26,44 +25,57 @@ def no_figure_left_open():
 def shown(monkeypatch):
     """What a notebook would receive: (data, metadata)."""
     outputs = []
-    monkeypatch.setattr(plotting, "display", lambda data, **rest: outputs.append((data, rest)))
+    monkeypatch.setattr(figures, "display", lambda data, **rest: outputs.append((data, rest)))
     return outputs
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of each figure, and its texts, in place of a picture."""
+    kept = []
+
+    def keep(fig, **texts):
+        fig.canvas.draw()
+        kept.append((fig.axes, texts))
+
+    monkeypatch.setattr(figures, "show", keep)
+    return kept
 
 
 def test_heat_is_capped_at_the_percentile():
     values = np.arange(201.0)
-    scaled = plotting.heat(values)
+    scaled = looks.heat(values)
     assert scaled[0] == 0 and scaled[99] == pytest.approx(99 / 198)
     assert scaled[198] == 1 and scaled[200] == 1
-    assert np.array_equal(plotting.heat(torch.from_numpy(values + 7)), scaled)
-    assert plotting.heat(values, percentile=100)[99] == pytest.approx(0.495)  # uncapped is darker
+    assert np.array_equal(looks.heat(torch.from_numpy(values + 7)), scaled)
+    assert looks.heat(values, percentile=100)[99] == pytest.approx(0.495)  # uncapped is darker
 
 
 def test_diverging_keeps_zero_in_the_middle():
     values = np.concatenate([np.linspace(-1, 3, 401), [100.0, -100.0]])
-    scaled = plotting.diverging(values)
+    scaled = looks.diverging(values)
     assert scaled.min() == -1 and scaled.max() == 1
     assert np.array_equal(np.sign(scaled), np.sign(values))
-    assert np.allclose(plotting.diverging(-values), -scaled)
-    assert plotting.diverging(np.zeros(5)).tolist() == [0] * 5
+    assert np.allclose(looks.diverging(-values), -scaled)
+    assert looks.diverging(np.zeros(5)).tolist() == [0] * 5
 
 
 def test_maps_with_nothing_few_or_wrong_values():
-    assert plotting.heat(np.full((4, 4), 3.0)).max() == 0
+    assert looks.heat(np.full((4, 4), 3.0)).max() == 0
     few = np.zeros((40, 40))
     few[3, 5], few[20, 20] = 4, 2  # fewer than one percent: the cap itself is zero
-    assert plotting.heat(few)[3, 5] == 1 and plotting.heat(few)[20, 20] == 0.5
-    assert plotting.diverging(-few)[3, 5] == -1 and plotting.diverging(-few)[20, 20] == -0.5
+    assert looks.heat(few)[3, 5] == 1 and looks.heat(few)[20, 20] == 0.5
+    assert looks.diverging(-few)[3, 5] == -1 and looks.diverging(-few)[20, 20] == -0.5
     for wrong in (float("nan"), float("inf")):
-        for scale in (plotting.heat, plotting.diverging):
+        for scale in (looks.heat, looks.diverging):
             with pytest.raises(ValueError, match="NaN or infinite"):
                 scale(np.array([0.0, wrong]))
 
 
 def test_photos_are_clipped_not_rescaled():
     image = torch.tensor([-0.5, 0.5, 1.5]).view(3, 1, 1).requires_grad_(True)
-    assert plotting.as_photo(image).ravel().tolist() == [0, 0.5, 1]
-    assert plotting.as_photo(torch.rand(3, 4, 7)).shape == (4, 7, 3)
+    assert looks.as_photo(image).ravel().tolist() == [0, 0.5, 1]
+    assert looks.as_photo(torch.rand(3, 4, 7)).shape == (4, 7, 3)
 
 
 def draw():
@@ -73,8 +85,8 @@ def draw():
 
 
 def test_a_figure_carries_its_texts_and_is_closed(shown):
-    plotting.show(draw(), alt="a line", caption="It rises.", cover=True)
-    plotting.show(draw(), alt="a photo", caption="Small.", photo=True)
+    figures.show(draw(), alt="a line", caption="It rises.", cover=True)
+    figures.show(draw(), alt="a photo", caption="Small.", photo=True)
     for (data, rest), mime, kind, cover in zip(
         shown, ("image/png", "image/jpeg"), ("PNG", "JPEG"), (True, False), strict=True
     ):
@@ -84,7 +96,7 @@ def test_a_figure_carries_its_texts_and_is_closed(shown):
         assert metadata["alt"] in ("a line", "a photo") and metadata["caption"]
         assert metadata["cover"] is cover
         # two inches, cut to what is drawn, whatever the pixels per inch
-        assert metadata["width"] == pytest.approx(2 * plotting.CSS_PER_INCH, rel=0.15)
+        assert metadata["width"] == pytest.approx(2 * figures.CSS_PER_INCH, rel=0.15)
         assert picture.width > metadata["width"]
     assert not plt.get_fignums()
 
@@ -92,38 +104,18 @@ def test_a_figure_carries_its_texts_and_is_closed(shown):
 @pytest.mark.parametrize("texts", [("", "caption"), ("alt", "  "), (" ", "")])
 def test_a_figure_without_its_texts_is_refused(texts, shown):
     with pytest.raises(ValueError, match="needs alt text and a caption"):
-        plotting.show(draw(), alt=texts[0], caption=texts[1])
+        figures.show(draw(), alt=texts[0], caption=texts[1])
     assert not shown
 
 
 def test_the_same_figure_gives_the_same_bytes(shown):
     for _ in range(2):
-        plotting.show(draw(), alt="a", caption="b")
+        figures.show(draw(), alt="a", caption="b")
     assert shown[0][0] == shown[1][0]
 
 
-def test_grids_draw_photos_maps_and_gaps():
-    photo, heat = torch.rand(3, 8, 8), torch.rand(8, 8)
-    fig = plotting.grid(
-        [[photo, heat, -heat], [photo, None]],
-        columns=["Photo", "Map", "Negative"],
-        row_names=["first", "second, with a long name that has to be wrapped"],
-        signed=True,
-    )
-    drawn = [[len(ax.images) for ax in fig.axes[3 * row : 3 * row + 3]] for row in range(2)]
-    assert drawn == [[1, 1, 1], [1, 0, 0]]
-    assert [ax.get_title() for ax in fig.axes[:3]] == ["Photo", "Map", "Negative"]
-    assert fig.axes[0].images[0].get_array().shape == (8, 8, 3)
-    one, two = (np.asarray(fig.axes[k].images[0].get_array()) for k in (1, 2))
-    assert np.allclose(one, -two) and fig.axes[1].images[0].get_clim() == (-1, 1)
-    hot = plotting.grid([[heat]]).axes[0].images[0]
-    assert hot.get_clim() == (0, 1) and hot.get_cmap().name == "magma"
-    fig.canvas.draw()
-
-
 def test_every_method_has_a_look_of_its_own():
-    looks = [(plotting.color(m), plotting.dash(m)) for m in METHODS]
-    assert set(METHODS) <= set(plotting.METHOD_LOOK)
+    assert set(METHODS) <= set(looks.METHOD_LOOK)
     # the methods of one figure (the first report) can be told apart in print
     first = [
         "gradient",
@@ -133,54 +125,106 @@ def test_every_method_has_a_look_of_its_own():
         "random",
         "edges",
     ]
-    assert len({(plotting.color(m), plotting.dash(m)) for m in first}) == len(first) <= len(looks)
-    assert plotting.label("my_method") == "my method" and plotting.color("my_method")
+    assert len({tuple(looks.line(m).values()) for m in first}) == len(first)
+    assert looks.label("my_method") == "my method"
+    assert len({tuple(looks.line(f"series {k}", k).values()) for k in range(8)}) == 8
 
 
-def test_curves_show_the_mean_over_images():
-    rows = [
-        {"method": method, "fraction": fraction, "probability": value + image, "image": image}
-        for method, value in (("gradient", 0.2), ("random", 0.4))
-        for fraction in (0.0, 0.5, 1.0)
-        for image in (0.0, 0.2)
-    ]
-    fig, ax = plt.subplots()
-    plotting.curves(
-        pd.DataFrame(rows), x="fraction", y="probability", methods=["gradient", "random"], ax=ax
+def test_pictures_draw_photos_maps_and_gaps(drawn):
+    photo, heat = torch.rand(3, 8, 8), torch.rand(8, 8)
+    figures.pictures(
+        [[photo, heat, -heat], [photo, None]],
+        columns=["Photo", "grad_cam", "Negative"],
+        row_names=["first", "second, with a long name that has to be wrapped"],
+        signed=True,
+        caption="c",
+        alt="a",
     )
-    assert [line.get_ydata()[0] for line in ax.lines[:2]] == pytest.approx([0.3, 0.5])
-    assert ax.get_legend() is None
-    assert len(ax.collections) == 1  # a band; those of controls would hide the others
-    plotting.legend_below(fig, ax)
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["Gradient", "Random"]
+    figures.pictures([[heat]], caption="c", alt="a", cell=1.5)
+    axes, texts = drawn[0]
+    assert texts["photo"]
+    assert [[len(ax.images) for ax in axes[3 * row :][:3]] for row in range(2)] == [
+        [1] * 3,
+        [1, 0, 0],
+    ]
+    assert [ax.get_title() for ax in axes[:3]] == ["Photo", "Grad-CAM", "Negative"]
+    assert axes[0].images[0].get_array().shape == (8, 8, 3)
+    one, two = (np.asarray(axes[k].images[0].get_array()) for k in (1, 2))
+    assert np.allclose(one, -two) and axes[1].images[0].get_clim() == (-1, 1)
+    (hot,) = drawn[1][0][0].images
+    assert hot.get_clim() == (0, 1) and hot.get_cmap().name == "magma"
+
+
+def rows():
+    return pd.DataFrame(
+        {"method": method, "fraction": x, "score": value + 0.1 * photo - 0.2 * x, "photo": photo}
+        for method, value in (("gradient", 0.2), ("random", 0.4))
+        for x in (0.0, 0.5, 1.0)
+        for photo in range(5)
+    )
+
+
+def test_curves_are_means_with_the_interval_of_the_verdicts(drawn):
+    figures.curves(rows(), x="fraction", y="score", caption="c", percent=True)
+    (ax,), texts = drawn[0]
+    assert [line.get_ydata()[0] for line in ax.lines] == pytest.approx([0.4, 0.6])
+    (band,) = ax.collections  # those of controls would hide the others
+    low, high = statistics.mean_of([0.2, 0.3, 0.4, 0.5, 0.6]).interval()
+    edge = [y for x, y in band.get_paths()[0].vertices if x == 0]
+    assert [min(edge), max(edge)] == pytest.approx([low, high])
     assert ax.xaxis.get_major_formatter()(0.5, 0) == "50%"
+    assert "Gradient: 0.4 at 0, 0.2 at 1." in texts["alt"]
 
 
-def test_intervals_are_drawn_where_they_are():
-    findings = {
-        "a": Finding("supported", 0.5, (0.2, 0.8), 20, "", ""),
-        "b": Finding("contradicted", -0.5, (-0.6, -0.4), 20, "", ""),
-    }
-    _, ax = plt.subplots()
-    plotting.intervals(findings, ax=ax, xlabel="difference")
-    assert list(ax.lines[0].get_xdata()) == [0.2, 0.8] and list(ax.lines[1].get_xdata()) == [0.5]
-    assert ax.lines[0].get_color() != ax.lines[2].get_color()
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
+def test_panels_and_rows_as_they_are(drawn):
+    one = rows().query("photo == 0").assign(order=lambda f: np.where(f["fraction"] < 1, "a", "b"))
+    figures.curves(one, x="fraction", y="score", panel="order", unit=None, caption="c", log="y")
+    axes, _ = drawn[0]
+    assert [ax.get_title() for ax in axes] == ["a", "b"] and not axes[0].collections
+    assert axes[0].get_yscale() == "log" and axes[0].get_xscale() == "linear"
+
+
+def test_intervals_show_each_verdict_and_leave_the_unmeasured_empty(drawn):
+    steps = np.arange(20.0)
+    about = {"unit": "photo"}
+    parts = [
+        above(steps, of="more", **about),
+        above(-steps, of="less", **about),
+        above(steps - 9, of="open", **about),
+        above(steps, of="shut", gate=above(-steps, of="no", **about), **about),
+        unmeasured("no photo", of="none", **about),
+    ]
+    figures.intervals({part.of: part for part in parts}, caption="c", xlabel="difference")
+    (ax,), texts = drawn[0]
+    ranges, dots = ax.lines[0:8:2], ax.lines[1:8:2]
+    assert list(ranges[0].get_xdata()) == pytest.approx(parts[0].interval)
+    assert len({(dot.get_color(), dot.get_marker()) for dot in dots}) == 4
+    assert [line.get_linestyle() for line in ranges] == ["-", "-", "-", ":"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == [part.of for part in parts]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first at the top
+    assert "more: 9.50" in texts["alt"] and "supported" in texts["alt"]
+    assert "none:" not in texts["alt"]
 
 
-def test_every_verdict_of_a_part_has_a_look_and_the_unmeasured_none():
-    verdicts = ["supported", "contradicted", "mixed", "inconclusive", "invalid"]
-    findings = {
-        verdict: SimpleNamespace(verdict=verdict, estimate=0.5, interval=(0.2, 0.8), n=20)
-        for verdict in verdicts
-    }
-    findings["none"] = SimpleNamespace(verdict="inconclusive", estimate=None, interval=None, n=0)
-    _, ax = plt.subplots()
-    plotting.intervals(findings, ax=ax, xlabel="difference")
-    lines = ax.lines[:-1]
-    assert len(lines) == 2 * len(verdicts)
-    looks = {(line.get_color(), line.get_marker()) for line in lines[1::2]}
-    assert len(looks) == len(verdicts)
-    assert [line.get_linestyle() for line in lines[::2]] == ["-"] * 4 + [":"]
-    assert len(ax.get_yticklabels()) == 6
+def test_bars_strips_scatter_and_matrix_tell_their_numbers(drawn):
+    figures.bars({"grad_cam": 2.0, "edges": 1.0}, caption="c", xlabel="Mass", chance=0.5)
+    figures.strips({"grad_cam": [1.0, 2.0, 3.0], "one": [5.0]}, caption="c", xlabel="Mass")
+    line = pd.DataFrame({"x": [0.0, 1, 2], "y": [0.0, 2, 4], "kind": ["a", "b", "a"]})
+    figures.scatter(line, x="x", y="y", by="kind", diagonal=True, caption="c")
+    figures.matrix(pd.DataFrame({"cam": [0.5]}, index=["lime"]), caption="c")
+    told = [texts["alt"] for _, texts in drawn]
+    assert "Grad-CAM: 2.00. Edges (Sobel): 1.00." in told[0]
+    assert "Grad-CAM: mean 2.00. one: mean 5.00." in told[1]
+    assert "3 dots; correlation 1.00." in told[2] and "LIME: CAM 0.50" in told[3]
+    dots, interval, mean = drawn[1][0][0].lines[:3]
+    assert sorted(dots.get_xdata()) == [1, 2, 3] and list(mean.get_xdata()) == [2]
+    assert list(interval.get_xdata()) == pytest.approx(statistics.mean_of([1, 2, 3]).interval())
+
+
+def test_a_canvas_is_shown_when_it_is_done_and_closed_when_it_is_not(shown):
+    with figures.canvas(1, 2, height=2, caption="Two.", alt="two panels", cover=True) as axes:
+        axes[0].plot([0, 1])
+    assert shown[0][1]["metadata"]["image/png"]["cover"]
+    with pytest.raises(ZeroDivisionError), figures.canvas(caption="c", alt="a"):
+        raise ZeroDivisionError
+    assert len(shown) == 1 and not plt.get_fignums()
