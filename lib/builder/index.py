@@ -15,14 +15,16 @@ from urllib.parse import quote
 from lib.builder import page
 from lib.builder.build import locked, put_in_place
 from lib.builder.check import page_problems
+from lib.builder.forest import REACH, forest
 from lib.builder.overrides import Run, load_notebook, resolve_run, title_and_question
 from lib.builder.pair import damage, read_results
 from lib.builder.parameters import notebook_schema
 from lib.builder.provenance import content_hash
 from lib.builder.workspace import CUSTOM, Project, UsageError
 from lib.core import markup
-from lib.core.ledger import Claim, load_ledger
+from lib.core.ledger import Claim, load_ledger, q_values
 
+DECIDED = ("supported", "contradicted", "mixed")
 WIDTH, QUALITY = 640, 78  # of a thumbnail: about 20 kB each
 LARGEST = 50_000_000  # pixels of a cover: more would fill the memory
 _COVER = re.compile(r"<img\b[^>]*\bdata-cover\b[^>]*>")
@@ -160,12 +162,24 @@ def ledger_groups(project: Project, profile: str, cards: dict[str, Card]) -> lis
     return groups
 
 
+def verdicts_of(project: Project, profile: str) -> dict[str, str]:
+    """What another profile found: the verdict of each claim, of the results that can be read."""
+    found = {}
+    for path in sorted(project.folder(profile).glob("*.json")):
+        with contextlib.suppress(Exception):  # its own index says what is wrong with it
+            found |= {claim["id"]: claim["verdict"] for claim in read_results(path)["claims"]}
+    return found
+
+
 def index_page(project: Project, profile: str) -> tuple[str, dict[str, Card]]:
     """The index of one profile, from the files that are there, and the cards on it."""
     slugs = project.built(profile).union([] if profile == CUSTOM else project.slugs())
     cards = {slug: card(project, profile, slug) for slug in sorted(slugs)}
     groups = ledger_groups(project, profile, cards)
     results = [result for group in groups for _, result in group["rows"]]
+    judged = [result for result in results if result and "parts" in result]
+    q = q_values([result["p"] for result in judged])
+    sure = [v for v, r in zip(q, judged, strict=True) if v is not None and r["verdict"] in DECIDED]
     body = page.fill(
         "index_page",
         profile=profile,
@@ -174,6 +188,12 @@ def index_page(project: Project, profile: str) -> tuple[str, dict[str, Card]]:
         waiting=[c for c in cards.values() if not c.failed and c.state == "missing"],
         groups=groups,
         claims=len(results),
+        q=dict(zip((result["id"] for result in judged), q, strict=True)),
+        sure=len(sure),
+        false=max(sure, default=0) * len(sure),
+        forest=forest(judged),
+        reach=REACH,
+        thousand=verdicts_of(project, "thousand") if profile == "default" else {},
         verdicts=[result["verdict"] for result in results if result],
     )
     html = page.shell(body, title="Input attribution: the reports", kind="index")

@@ -7,6 +7,7 @@ until its notebook is rewritten, and its rows are deleted with the old rules.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,18 @@ class Claim:
     statement: str  # what the document says, not what the result has to be
     measure: str  # how the report tests it
     entry: Entry | None = None  # of the second edition
+
+
+def q_values(p: Sequence[float | None]) -> list[float | None]:
+    """Benjamini-Yekutieli q of each p, whatever their dependence; ``None`` (identity) stays so."""
+    known = sorted((value, k) for k, value in enumerate(p) if value is not None)
+    scale = len(known) * sum(1 / rank for rank in range(1, len(known) + 1))
+    q: list[float | None] = [None] * len(p)
+    least = 1.0
+    for rank in range(len(known), 0, -1):
+        value, k = known[rank - 1]
+        q[k] = least = min(least, value * scale / rank)
+    return q
 
 
 def load_ledger(path: Path | str | None = None) -> list[Claim]:

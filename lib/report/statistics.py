@@ -12,7 +12,6 @@ number leaves open: how many units would decide it, and what these could have sh
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,13 +97,6 @@ def difference_of(a: ArrayLike, b: ArrayLike) -> Mean:
     return Mean(
         a.estimate - b.estimate, se, np.concatenate([a.skew, -b.skew]), df, sd, min(a.n, b.n)
     )
-
-
-def q_values(p: Sequence[float | None]) -> list[float | None]:
-    """Benjamini-Yekutieli q of each p, whatever their dependence; ``None`` (identity) stays so."""
-    known = [value for value in p if value is not None]
-    q = iter(stats.false_discovery_control(known, method="by") if known else [])
-    return [None if value is None else float(next(q)) for value in p]
 
 
 def _critical(n, alpha: float) -> tuple[Numbers, Numbers]:

@@ -7,8 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from scipy.stats import false_discovery_control
 
-from lib.core.ledger import CLAIMS, Entry, claims_of, load_claims, load_ledger
+from lib.core.ledger import CLAIMS, Entry, claims_of, load_claims, load_ledger, q_values
 
 NOTEBOOKS = {path.stem for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb")}
 LEDGER = load_claims()
@@ -112,3 +113,10 @@ def test_a_report_is_of_the_second_edition_once_its_old_rows_are_gone(tmp_path):
     assert first.source == "A document" and first.entry.core == ["c > d", "e > f"]
     assert (second.id, second.entry) == ("PR-9", None)
     assert list(claims_of("02-b", old)) == ["PR-9"]
+
+
+def test_q_is_benjamini_and_yekutielis():
+    p = [0.001, None, 0.2, 0.013, None, 0.9, 0.013]
+    oracle = iter(false_discovery_control([v for v in p if v is not None], method="by"))
+    assert q_values(p) == [None if v is None else pytest.approx(next(oracle)) for v in p]
+    assert q_values([None]) == [None] and q_values([]) == []

