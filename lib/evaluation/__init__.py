@@ -19,7 +19,7 @@ PROTOCOLS: dict[str, str] = {
     "convergence": "lib.evaluation.quadrature:convergence",
     "sharpness": "lib.evaluation.sharpness:sharpness",
     "small_step": "lib.evaluation.agreement:small_step",
-    "convergence": "lib.evaluation.agreement:convergence",
+    "copy_convergence": "lib.evaluation.agreement:copy_convergence",
     "carry_over": "lib.evaluation.transfer:carry_over",
     "shrinking_boxes": "lib.evaluation.deletion_regions:shrinking_boxes",
     "equal_boxes": "lib.evaluation.deletion_regions:equal_boxes",

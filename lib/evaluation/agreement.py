@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.attribution.gradient import gradient
@@ -41,7 +41,7 @@ def small_step(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
     )
 
 
-def convergence(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+def copy_convergence(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: how SmoothGrad's map settles as copies are added.
 
     ``parameters``: ``counts`` of copies, rising; ``reference``, the copies of an independent map;
@@ -100,6 +100,18 @@ def map_correlation(
         check_present(varies, "raise", "ranks: it is constant")
     values = [maps.detach().double().flatten(1).cpu().numpy() for maps in (one, other)]
     return torch.from_numpy(rank_correlation(np.stack(values, -1), axis=1)).float()
+
+
+def next_of_class(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """For every image the number of the next one of its class, the first after the last.
+
+    The partner of a control: maps that agree across images of a class agree about the class.
+    """
+    partner = torch.empty_like(labels)
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        partner[rows] = rows.roll(-1)
+    return partner
 
 
 def _check_shapes(one: Tensor, other: Tensor) -> None:

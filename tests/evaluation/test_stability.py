@@ -7,7 +7,7 @@ import torch
 from scipy.stats import spearmanr
 
 from lib.core import draws
-from lib.evaluation.agreement import convergence, map_correlation, small_step
+from lib.evaluation.agreement import copy_convergence, map_correlation, next_of_class, small_step
 
 
 def test_scipy_agrees_with_ties():
@@ -66,12 +66,15 @@ def test_small_step_sees_another_class(exact):
 
 def test_convergence_on_a_quadratic(exact):
     given = {"counts": [1, 4, 64], "reference": 256, "noise": 1.0, "seed": 0}
-    rows = convergence(exact(quadratic), PHOTOS, IMAGES, given).set_index(["image", "copies"])
+    rows = copy_convergence(exact(quadratic), PHOTOS, IMAGES, given).set_index(["image", "copies"])
     means = rows["correlation"].unstack().mean()
     assert means[1] < means[4] < means[64] and means[64] > 0.95
     straight = exact(lambda x: quadratic(x, 0.0))
-    rows = convergence(straight, PHOTOS, IMAGES, given)
+    rows = copy_convergence(straight, PHOTOS, IMAGES, given)
     assert rows["correlation"].tolist() == pytest.approx([1] * 6)  # the gradient is constant
     assert rows["variation"].nunique() == 1 or rows["variation"].std() < 1e-9
     with pytest.raises(ValueError, match="must rise"):
-        convergence(straight, PHOTOS, IMAGES, given | {"counts": [4, 1]})
+        copy_convergence(straight, PHOTOS, IMAGES, given | {"counts": [4, 1]})
+def test_the_next_image_of_a_class():
+    labels = torch.tensor([0, 1, 0, 2, 1, 0])
+    assert next_of_class(labels).tolist() == [2, 4, 5, 3, 1, 0]
