@@ -143,7 +143,7 @@ def _rendered(project: Project, profile: str, slug: str) -> Card:
 def ledger_groups(project: Project, profile: str, cards: dict[str, Card]) -> list[dict[str, Any]]:
     """The claims of the ledger by report, each with its result or the reason why there is none."""
     reports: dict[str, list[Claim]] = {}
-    for claim in load_ledger(project.ledger):
+    for claim in load_ledger(project.ledger).values():
         reports.setdefault(claim.report, []).append(claim)
     groups = []
     for slug, claims in reports.items():
@@ -154,7 +154,7 @@ def ledger_groups(project: Project, profile: str, cards: dict[str, Card]) -> lis
         groups.append(
             {
                 "card": found,
-                "source": claims[0].source,
+                "source": claims[0].document,
                 "without": "damaged" if found.state == "damaged" else written,
                 "rows": [(claim, results.get(claim.id)) for claim in claims],
             }

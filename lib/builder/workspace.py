@@ -49,7 +49,7 @@ class Project:
     @property
     def ledger(self) -> Path:
         """The claims of this project; a folder without its own ledger uses the package's."""
-        own = self.root / "lib" / "core" / "claims.csv"
+        own = self.root / "lib" / "core" / "ledger.yaml"
         return own if own.exists() else LEDGER
 
     def notebook(self, slug: str) -> Path:

@@ -82,8 +82,8 @@ class Lesson(Report):
         Whether it is existential, and what others published, is the ledger's. ``facts`` are those
         of :meth:`lib.report.record.Report.claim`: ``varies``, ``wall_clock`` ...
         """
-        entry = self._known[name].entry if name in self._known else None
-        given = (entry.existential, entry.published) if entry else ()
+        known = self._known.get(name)
+        given = (known.existential, known.published) if known else ()
         judgment = claim_verdict(parts, *given)
         super().claim(name, judgment, **facts)
         self.judged[name] = judgment

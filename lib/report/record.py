@@ -5,7 +5,6 @@
     report = Report("07-pixel-removal")
     report.claim("PR-1", finding)
     report.metric("auc.morf.gradient", 0.123)
-    report.say("IG reaches {auc:.3f}.", auc=auc)
     report.table(frame, "Area under the curve by method.")
     report.verdicts()
 
@@ -18,12 +17,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import string
 from pathlib import Path
 from typing import Any
 
 from lib.core import markup
-from lib.core.ledger import claims_of
+from lib.core.ledger import Claim, claims_of
 from lib.core.tolerance import holds, tolerance
 
 VERDICTS = ("supported", "contradicted", "inconclusive")  # of a finding
@@ -63,21 +61,6 @@ def _interval(ends: Any, name: str, inside: float | None) -> list[float]:
     return [low, high]
 
 
-class _Prose(string.Formatter):
-    """str.format whose text values cannot become Markdown, HTML or mathematics."""
-
-    def format_field(self, value: Any, spec: str) -> str:
-        if isinstance(value, float) or hasattr(value, "dtype"):
-            _finite(value, "report.say")
-        text = format(value, spec)
-        numeric = isinstance(value, (int, float)) or hasattr(value, "dtype")
-        return text if numeric else markup.escape_markdown(text)
-
-    def check_unused_args(self, used: set, args: Any, kwargs: dict[str, Any]) -> None:
-        if unused := set(kwargs) - used:
-            raise ValueError(f"report.say: not in the text: {', '.join(sorted(unused))}")
-
-
 def _numbers(name: str, found: Any, varies: str) -> dict[str, Any]:
     """The numbers of a finding, or of a part of a claim, as the results file holds them."""
     n = _count(found.n, f"{name}: n")
@@ -100,19 +83,18 @@ def _numbers(name: str, found: Any, varies: str) -> dict[str, Any]:
     }
 
 
-def _judged(name: str, judgment: Any, entry: Any, compared: dict[str, Any]) -> dict[str, Any]:
+def _judged(name: str, judgment: Any, claim: Claim, compared: dict[str, Any]) -> dict[str, Any]:
     """What a claim that was judged by its parts adds to the numbers of the part that decides it.
 
-    `entry` is the claim's in the ledger of the second edition, if it is there: what was declared
-    beforehand has to be what is recorded.
+    What was declared in the ledger beforehand has to be what is recorded.
     """
     if len({part.of for part in judgment.parts}) < len(judgment.parts):
         raise ValueError(f"{name}: two parts have one name")
     core = sum(part.core for part in judgment.parts)
-    if entry and (core, judgment.existential) != (len(entry.core), entry.existential):
-        kind = "existential" if entry.existential else "not existential"
+    if (core, judgment.existential) != (len(claim.core), claim.existential):
+        kind = "existential" if claim.existential else "not existential"
         raise ValueError(
-            f"{name}: {core} core parts, where the ledger has {len(entry.core)}, {kind}"
+            f"{name}: {core} core parts, where the ledger has {len(claim.core)}, {kind}"
         )
     parts = []
     for part in judgment.parts:
@@ -126,9 +108,8 @@ def _judged(name: str, judgment: Any, entry: Any, compared: dict[str, Any]) -> d
     deciding = judgment.deciding
     whole = judgment.record() | {"parts": parts, "of": deciding.of}
     whole |= {"effect": deciding.effect, "smallest": deciding.smallest}
-    if entry:
-        whole |= {"sentences": entry.sentences, "published": whole["published"] or entry.published}
-    return whole
+    published = whole["published"] or claim.published
+    return whole | {"sentences": claim.sentences, "published": published}
 
 
 class Report:
@@ -202,13 +183,13 @@ class Report:
         if varies not in ("count", "trained") and n_within:
             raise ValueError(f"{name}: varies={varies!r} takes no n_within=")
         claim = self._known[name]
-        judgment = _judged(name, finding, claim.entry, compared) if judged else {}
+        judgment = _judged(name, finding, claim, compared) if judged else {}
         self._results["claims"].append(
             {
                 "id": name,
-                "source": claim.source,
-                "statement": claim.statement,
-                "measure": claim.measure,
+                "source": claim.document,
+                "statement": claim.meaning,
+                "measure": "; ".join(claim.core),
                 **numbers,
                 **compared,
                 "n_within": _count(n_within, f"{name}: n_within"),
@@ -264,18 +245,6 @@ class Report:
             plain = fact is None or isinstance(fact, (str, int, float, list, tuple, dict))
             self._results["provenance"][name] = fact if plain else str(fact)
         self._write()
-
-    def say(self, text: str, **values: Any) -> None:
-        """Show a paragraph of Markdown; every number and name in it comes from `values`.
-
-        `text` is a str.format template: `{auc:.3f}`; TeX braces are doubled. Values that are text
-        are escaped, so that a file name cannot become markup: put none in a code span or formula.
-
-        Raises:
-            KeyError: a value is missing.
-            ValueError: a value is unused, or a number is not finite.
-        """
-        markup.show("text/markdown", _Prose().vformat(text, (), values))
 
     def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:
         """Show a pandas frame: escaped, captioned, floats to `digits` significant digits."""

@@ -138,8 +138,8 @@ def test_a_page_that_is_not_fit_is_not_put_in_place(tmp_path, case):
 
 def test_a_claim_of_the_ledger_must_be_recorded(tmp_path):
     root = make_project(tmp_path / "project")
-    row = "QU-2,02-brief,Another document,Two is two.,Identity.\n"
-    (root / "lib/core/claims.csv").write_text(LEDGER + row)
+    row = "  QU-2: {report: 02-brief, unit: twos, sentences: [], core: [x], meaning: Two is two.}\n"
+    (root / "lib/core/ledger.yaml").write_text(LEDGER + row)
     cells = [list(cell) for cell in QUICK]
     cells[-1][1] = cells[-1][1].replace("report.verdicts()", "")
     write_notebook(root, "02-brief", cells)
@@ -179,7 +179,7 @@ def ingredient_library(root):
 
 
 def ingredient_ledger(root):
-    path = root / "lib/core/claims.csv"
+    path = root / "lib/core/ledger.yaml"
     path.write_text(path.read_text().replace("One is one.", "One equals one."))
 
 

@@ -39,7 +39,7 @@ def make(root, *arguments, python=sys.executable):
 def project(tmp_path_factory):
     """A project with one good and one broken notebook, and the builder itself."""
     root = make_project(tmp_path_factory.mktemp("make") / "project")
-    ours = shutil.ignore_patterns("__pycache__", "claims.csv")
+    ours = shutil.ignore_patterns("__pycache__", "ledger.yaml")
     for room in ("core", "report", "builder"):
         shutil.copytree(ROOT / "lib" / room, root / "lib" / room, ignore=ours, dirs_exist_ok=True)
     for name in ("lib/__init__.py", "Makefile"):

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from scipy.stats import false_discovery_control
 
-from lib.core.ledger import CLAIMS, Entry, claims_of, load_claims, load_ledger, q_values
+from lib.core.ledger import LEDGER as FILE
+from lib.core.ledger import Claim, claims_of, load_ledger, q_values
 
 NOTEBOOKS = {path.stem for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb")}
-LEDGER = load_claims()
+LEDGER = load_ledger()
 COUNTS = {"PR": 6, "SG": 7, "XG": 11, "LG": 16, "MP": 10}
 
 
@@ -59,16 +60,16 @@ def test_only_sometimes_is_existential():
 
 
 def test_the_head_of_the_file_explains_every_field():
-    head = CLAIMS.read_text(encoding="utf-8").split("documents:")[0]
-    for field in fields(Entry):
+    head = FILE.read_text(encoding="utf-8").split("documents:")[0]
+    for field in fields(Claim):
         assert field.name in ("id", "document") or re.search(rf"^#   {field.name} ", head, re.M)
 
 
 def test_a_field_left_out_has_its_default(tmp_path):
-    claims = load_claims(written(tmp_path, "PR-1: {report: a, sentences: [가], meaning: b, "
+    claims = load_ledger(written(tmp_path, "PR-1: {report: a, sentences: [가], meaning: b, "
                                  "core: [c > d], unit: photo}"))  # fmt: skip
     assert claims == {
-        "PR-1": Entry(id="PR-1", report="a", document="A document", sentences=["가"], meaning="b",
+        "PR-1": Claim(id="PR-1", report="a", document="A document", sentences=["가"], meaning="b",
                       core=["c > d"], unit="photo")
     }  # fmt: skip
     assert claims["PR-1"].least == 10 and not claims["PR-1"].existential
@@ -93,26 +94,24 @@ def written(folder: Path, claim: str) -> Path:
 )
 def test_a_ledger_that_is_none_is_refused_in_one_line(tmp_path, claim, words):
     with pytest.raises(ValueError, match=words) as raised:
-        load_claims(written(tmp_path, claim))
+        load_ledger(written(tmp_path, claim))
     assert "\n" not in str(raised.value)
 
 
 def test_the_ledger_is_read_without_pytorch():
-    code = "import sys; from lib.core.ledger import load_claims; load_claims(); "
+    code = "import sys; from lib.core.ledger import load_ledger; load_ledger(); "
     code += "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_report_is_of_the_second_edition_once_its_old_rows_are_gone(tmp_path):
+def test_the_claims_of_one_report(tmp_path):
     fields = "sentences: [가], meaning: b, core: [c > d, e > f], unit: photo"
-    written(tmp_path, f"PR-1: {{report: 02-b, {fields}}}\n  PR-2: {{report: 01-a, {fields}}}")
-    old = tmp_path / "claims.csv"
-    old.write_text("id,report,source,claim,measure\nPR-9,02-b,S,C.,M.\n")
-    first, second = load_ledger(old)
-    assert (first.id, first.statement, first.measure) == ("PR-2", "b", "c > d; e > f")
-    assert first.source == "A document" and first.entry.core == ["c > d", "e > f"]
-    assert (second.id, second.entry) == ("PR-9", None)
-    assert list(claims_of("02-b", old)) == ["PR-9"]
+    path = written(
+        tmp_path, f"PR-1: {{report: 02-b, {fields}}}\n  PR-2: {{report: 01-a, {fields}}}"
+    )
+    assert list(claims_of("02-b", path)) == ["PR-1"] and not claims_of("03-c", path)
+    (claim,) = claims_of("01-a", path).values()
+    assert (claim.document, claim.core) == ("A document", ["c > d", "e > f"])
 
 
 def test_q_is_benjamini_and_yekutielis():

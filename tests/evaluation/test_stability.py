@@ -75,6 +75,8 @@ def test_convergence_on_a_quadratic(exact):
     assert rows["variation"].nunique() == 1 or rows["variation"].std() < 1e-9
     with pytest.raises(ValueError, match="must rise"):
         copy_convergence(straight, PHOTOS, IMAGES, given | {"counts": [4, 1]})
+
+
 def test_the_next_image_of_a_class():
     labels = torch.tensor([0, 1, 0, 2, 1, 0])
     assert next_of_class(labels).tolist() == [2, 4, 5, 3, 1, 0]

@@ -7,7 +7,6 @@ from scipy.stats import linregress, pearsonr, spearmanr
 
 from lib.evaluation.correlation import correlation, rank_correlation, slope
 from lib.influence.label_errors import find_label_errors, plant_label_errors
-from lib.report.claims import goes_together
 
 
 def clusters(n: int = 120):
@@ -53,14 +52,3 @@ def test_correlations_equal_scipys():
     many = np.stack([rows, rows[::-1]], 1)  # the shape that the bootstrap passes
     assert correlation(many) == pytest.approx([correlation(rows)] * 2)
     assert correlation(np.column_stack([x, np.ones(30)])) == 0
-
-
-def test_findings_follow_the_sign_of_the_claim():
-    x = np.arange(20.0)
-    noise = np.random.default_rng(1).normal(size=20)
-    assert goes_together(x, x**3, "rises").verdict == "supported"
-    assert goes_together(x, x**3, "falls", sign=-1).verdict == "contradicted"
-    assert goes_together(x, -x, "falls", sign=-1).verdict == "supported"
-    assert goes_together(x, -x, "falls", sign=-1).estimate == pytest.approx(-1)
-    assert goes_together(x, noise, "rises").verdict == "inconclusive"
-    assert goes_together(x[:5], x[:5], "too few").verdict == "inconclusive"

@@ -15,12 +15,17 @@ from pathlib import Path
 
 from lib.builder.pair import sealed
 
-LEDGER = """id,report,source,claim,measure
-SA-1,01-sample,A document (2020),Sine is below one half on average.,Mean of a sine over draws.
-SA-2,01-sample,A document (2020),The cosine is larger than the sine.,Paired difference.
-SA-3,01-sample,A document (2020),A < B & <script>alert(1)</script> stays text.,Nothing.
-QU-1,02-brief,Another document,One is one.,Identity.
-NO-1,03-not-written,Another document,Nobody has looked yet.,Later.
+LEDGER = """documents: {SA: A document (2020), QU: Another document, NO: Another document}
+claims:
+  SA-1: {report: 01-sample, unit: draws, sentences: [], core: [Mean of a sine over draws.],
+    meaning: Sine is below one half on average.}
+  SA-2: {report: 01-sample, unit: draws, sentences: [], core: [Paired difference.],
+    meaning: The cosine is larger than the sine.}
+  SA-3: {report: 01-sample, unit: draws, sentences: [], core: [Nothing.],
+    meaning: A < B & <script>alert(1)</script> stays text.}
+  QU-1: {report: 02-brief, unit: ones, sentences: [], core: [Identity.], meaning: One is one.}
+  NO-1: {report: 03-not-written, unit: ones, sentences: [], core: [Later.],
+    meaning: Nobody has looked yet.}
 """
 
 PARAMETERS = """from typing import Literal
@@ -281,7 +286,7 @@ def write_notebook(root: Path, slug: str, cells) -> None:
 def make_project(root: Path) -> Path:
     """Write a project with a rich and a quick notebook into an empty folder."""
     (root / "lib" / "core").mkdir(parents=True)
-    (root / "lib" / "core" / "claims.csv").write_text(LEDGER, encoding="utf-8")
+    (root / "lib" / "core" / "ledger.yaml").write_text(LEDGER, encoding="utf-8")
     (root / "requirements.txt").write_text("numpy\nmatplotlib==0\n", encoding="utf-8")
     write_notebook(root, "01-sample", SAMPLE)
     write_notebook(root, "02-brief", QUICK)
@@ -291,8 +296,6 @@ def make_project(root: Path) -> Path:
 def make_judged(root: Path) -> Path:
     """A project with one report of the second edition: each of its claims has another verdict."""
     (root / "lib" / "core").mkdir(parents=True)
-    header = LEDGER.partition("\n")[0]
-    (root / "lib" / "core" / "claims.csv").write_text(header + "\n", encoding="utf-8")
     (root / "lib" / "core" / "ledger.yaml").write_text(JUDGED_LEDGER, encoding="utf-8")
     write_notebook(root, "04-judged", JUDGED)
     return root
