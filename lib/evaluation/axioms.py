@@ -3,13 +3,13 @@ r"""Six axioms of attribution as checks that any method can be run through.
 Sundararajan, Taly, Yan, *Axiomatic attribution for deep networks*, 2017: completeness (section 3),
 sensitivity (a) (2.1), implementation invariance (2.2), sensitivity (b), linearity (4.1), symmetry
 (4.2). Each check runs a method on the networks of :mod:`lib.evaluation.tiny`, from a black
-baseline, and returns how far the axiom is off. One counterexample refutes; passing all cases does
-not prove, it only fails to refute.
+baseline, and returns how far the axiom is off, with its sign: a method that draws is judged by its
+expectation. One counterexample refutes; passing all cases does not prove.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import pandas as pd
 import torch
@@ -24,23 +24,28 @@ Attribute = Callable[[nn.Module, Sequence[float]], Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """One executable example: ``error(attribute)`` is 0 where the axiom holds."""
+    """One executable example: ``violations(attribute)`` are 0 where the axiom holds."""
 
     axiom: str
     example: str
     networks: tuple[nn.Module, ...]
-    error: Callable[[Attribute], float]
+    violations: Callable[[Attribute], Tensor]
 
     @property
     def homogeneous(self) -> bool:
         return all(tiny.homogeneous(network) for network in self.networks)
 
 
+@cache
+def classifier_of(network: nn.Module) -> Classifier:
+    """A network of :mod:`lib.evaluation.tiny` as methods take it."""
+    return Classifier(network, name="tiny", mean=(0.0,), std=(1.0,), input_size=1)
+
+
 def attribution_of(method: Callable, network: nn.Module, pixels: Sequence[float]) -> Tensor:
     """The method's values ``(n,)``, float64, for the row of ``pixels`` seen by ``network``."""
-    classifier = Classifier(network, name="tiny", mean=(0.0,), std=(1.0,), input_size=1)
     image = torch.tensor(pixels, dtype=torch.float64).view(1, 1, 1, -1)
-    return method(classifier, image, torch.tensor([0])).sum(1).flatten()
+    return method(classifier_of(network), image, torch.tensor([0])).sum(1).flatten()
 
 
 def score(network: nn.Module, pixels: Sequence[float]) -> float:
@@ -49,30 +54,37 @@ def score(network: nn.Module, pixels: Sequence[float]) -> float:
         return float(network(torch.tensor(pixels, dtype=torch.float64).view(1, 1, 1, -1)))
 
 
-def completeness(attribute: Attribute, network: nn.Module, x: Sequence[float]) -> float:
-    r"""$|\sum_i A_i - (F(x) - F(0))| / |F(x) - F(0)|$."""
+def completeness(attribute: Attribute, network: nn.Module, x: Sequence[float]) -> Tensor:
+    r"""$(\sum_i A_i - (F(x) - F(0))) / |F(x) - F(0)|$."""
     rise = score(network, x) - score(network, [0.0] * len(x))
-    return abs(float(attribute(network, x).sum()) - rise) / abs(rise)
+    return (attribute(network, x).sum()[None] - rise) / abs(rise)
 
 
-def sensitivity_a(attribute: Attribute, network: nn.Module, x: Sequence[float]) -> float:
+def sensitivity_a(attribute: Attribute, network: nn.Module, x: Sequence[float]) -> Tensor:
     """1 if the only pixel that differs from black gets nothing although the score moved, else 0."""
     (i,) = [k for k, value in enumerate(x) if value != 0]
-    rise = score(network, x) - score(network, [0.0] * len(x))
-    return float(abs(rise) > 0 and abs(float(attribute(network, x)[i])) < 1e-6 * abs(rise))
+    rise = abs(score(network, x) - score(network, [0.0] * len(x)))
+    nothing = attribute(network, x)[i].abs() < 1e-6 * rise
+    return nothing.double()[None] * (rise > 0)
 
 
-def sensitivity_b(attribute: Attribute, network: nn.Module, x: Sequence[float], i: int) -> float:
-    r"""$|A_i| / \max_j |A_j|$ of a pixel on which the function does not depend."""
-    return _relative(attribute(network, x)[i], attribute(network, x))
+def sensitivity_b(attribute: Attribute, network: nn.Module, x: Sequence[float], i: int) -> Tensor:
+    r"""$A_i / \max_j |A_j|$ of a pixel on which the function does not depend."""
+    values = attribute(network, x)
+    return _relative(values[i : i + 1], values)
 
 
 def implementation_invariance(
     attribute: Attribute, pair: tuple[nn.Module, nn.Module], x: Sequence[float]
-) -> float:
-    r"""$\max_i |A_i(f) - A_i(g)| / \max_i |A_i(f)|$ for one function written twice."""
+) -> Tensor:
+    r"""$(A_i(f) - A_i(g)) / \max_j |A_j|$ for one function written twice."""
     first, second = (attribute(network, x) for network in pair)
     return _relative(first - second, torch.cat([first, second]))
+
+
+@cache
+def _combined(first: tiny.Tiny, second: tiny.Tiny, alpha: float, beta: float) -> tiny.Sum:
+    return tiny.Sum(first.scaled(alpha), second.scaled(beta))
 
 
 def linearity(
@@ -82,22 +94,22 @@ def linearity(
     x: Sequence[float],
     alpha: float = 2.0,
     beta: float = -3.0,
-) -> float:
-    r"""$\max_i |A_i(\alpha F + \beta G) - \alpha A_i(F) - \beta A_i(G)|$ over the largest term."""
+) -> Tensor:
+    r"""$A_i(\alpha F + \beta G) - \alpha A_i(F) - \beta A_i(G)$ over the largest term."""
     parts = alpha * attribute(first, x), beta * attribute(second, x)
-    whole = attribute(tiny.Sum(first.scaled(alpha), second.scaled(beta)), x)
+    whole = attribute(_combined(first, second, alpha, beta), x)
     return _relative(whole - parts[0] - parts[1], torch.cat([whole, *parts]))
 
 
-def symmetry(attribute: Attribute, network: nn.Module, x: Sequence[float]) -> float:
-    r"""$|A_1 - A_2| / \max_j |A_j|$ where F is symmetric in x1 and x2 and x1 = x2."""
+def symmetry(attribute: Attribute, network: nn.Module, x: Sequence[float]) -> Tensor:
+    r"""$(A_1 - A_2) / \max_j |A_j|$ where F is symmetric in x1 and x2 and x1 = x2."""
     values = attribute(network, x)
-    return _relative(values[0] - values[1], values)
+    return _relative(values[:1] - values[1:2], values)
 
 
-def _relative(difference: Tensor, values: Tensor) -> float:
-    size = float(values.abs().max())
-    return float(difference.abs().max()) / size if size > 0 else 0.0
+def _relative(difference: Tensor, values: Tensor) -> Tensor:
+    size = values.abs().max()
+    return difference / size if size > 0 else torch.zeros_like(difference)
 
 
 def _case(axiom: str, example: str, check: Callable, *arguments) -> Case:
@@ -150,36 +162,30 @@ def check_axioms(
     method: Callable,
     *,
     x_dnn: bool = False,
-    tolerance: float = TOLERANCE,
+    draws: int = 1,
     cases: Sequence[Case] = CASES,
     **options,
 ) -> pd.DataFrame:
     """Run ``method(classifier, images, targets, **options)`` through all cases.
 
-    ``x_dnn`` keeps the networks without biases. One row per case: ``axiom``, ``example``,
-    ``error``, ``holds`` (error <= tolerance) and ``note``, the message where the method refuses
-    the network with a ``ValueError`` (its error is then NaN and ``holds`` false).
+    ``x_dnn`` keeps the networks without biases. A method that draws is run ``draws`` times, with
+    the seeds 0, 1, ... One row per case x draw x value compared (``place``): ``axiom``,
+    ``example``, ``violation`` (signed; of a refused network NaN) and ``note``, the message with
+    which a method refused the network by a ``ValueError``.
     """
-    attribute = partial(attribution_of, partial(method, **options))
     rows = []
     for case in cases:
         if x_dnn and not case.homogeneous:
             continue
-        try:
-            error, note = case.error(attribute), ""
-        except ValueError as reason:
-            error, note = float("nan"), str(reason)
-        rows.append((case.axiom, case.example, error, error <= tolerance, note))
-    return pd.DataFrame(rows, columns=["axiom", "example", "error", "holds", "note"])
-
-
-def axiom_table(checks: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Method x axiom from the frames of :func:`check_axioms`: the worst error of each, NaN if
-    a network was refused; ``all`` is True where every case holds."""
-    worst = {
-        name: frame.groupby("axiom")["error"].agg(lambda e: e.max(skipna=False))
-        for name, frame in checks.items()
-    }
-    table = pd.DataFrame(worst).T[list(AXIOMS)]
-    table["all"] = [bool(frame["holds"].all()) for frame in checks.values()]
-    return table
+        for draw in range(draws):
+            seeded = options | ({"seed": draw} if draws > 1 else {})
+            try:
+                found = case.violations(partial(attribution_of, partial(method, **seeded)))
+                violations, note = found.tolist(), ""
+            except ValueError as reason:
+                violations, note = [float("nan")], str(reason)
+            rows += [
+                (case.axiom, case.example, draw, place, violation, note)
+                for place, violation in enumerate(violations)
+            ]
+    return pd.DataFrame(rows, columns=["axiom", "example", "draw", "place", "violation", "note"])

@@ -4,7 +4,7 @@ Fong, Vedaldi, *Interpretable explanations of black boxes by meaningful perturba
 section 5.5, which gives the idea and few settings: those of the detector are ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,45 +17,126 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from lib.attribution.meaningful_perturbation import meaningful_perturbation
+from lib.copies.baselines import blurred
 from lib.core import draws
-from lib.evaluation.maps import check_maps
+from lib.evaluation.adversarial import attack
+from lib.evaluation.maps import check_maps, heat, maps_by_label
 
 
-def detection_accuracy(
-    clean: Float[Tensor, "n h w"],
-    adversarial: Float[Tensor, "n h w"],
-    *,
-    cells: int = 7,
-    folds: int = 5,
-    seed: int = 0,
-    keys: Sequence[int] | None = None,
-) -> np.ndarray:
-    """Per image, the share (0, 1/2 or 1) of its two maps that a detector tells apart correctly.
+def detection(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: maps of photos before and after an attack, in cells.
 
-    Each map is averaged into ``cells`` x ``cells`` cells and divided by its mass (a map without
-    any becomes zeros), then standardized; the detector is a logistic regression (C = 1). It is
-    cross-validated in ``folds`` folds of *images*: both maps of an image are always in the same
-    fold, so that the detector never sees the picture it is tested on. ``keys``, one per image
-    (:func:`lib.draws.image_keys`; its place by default), decide its fold: with one image more or
-    less, nearly all others stay where they are.
-
-    Raises ``ValueError`` for maps that do not pair up, fewer images than folds, and NaN.
+    ``parameters``, rows and columns: those of :func:`map_cells`.
     """
-    if clean.shape != adversarial.shape:
-        raise ValueError(f"maps {tuple(clean.shape)}, {tuple(adversarial.shape)} must be pairs")
-    if folds < 2 or len(clean) < folds:
-        raise ValueError(f"{len(clean)} images cannot be split into {folds} folds of images")
-    count = len(clean)
-    features = _features(torch.cat([clean, adversarial]).cpu(), cells)
-    labels = np.repeat([0, 1], count)
-    images = np.tile(np.arange(count), 2)
-    fold = _folds(range(count) if keys is None else keys, folds, seed)[images]
-    right = np.zeros(2 * count)
-    for train, test in LeaveOneGroupOut().split(features, labels, fold):
-        detector = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        right[test] = detector.fit(features[train], labels[train]).predict(features[test])
-    right = right == labels
-    return (right[:count].astype(float) + right[count:]) / 2
+    return map_cells(classifier, pixels, photos.targets, parameters)
+
+
+def map_cells(classifier, images: Tensor, targets: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """What a detector sees: the maps of clean and adversarial images, each in its coarse cells.
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``attack`` (options of
+    :func:`lib.evaluation.adversarial.attack`), ``cells`` and ``seed``. Explained is the class that
+    the network gives to the image; its map (:func:`heat`) becomes :func:`cell_shares`. One row per
+    image that was fooled x method x side (``clean``, ``adversarial``), with columns ``cell 0`` ...
+    """
+    seed, cells = parameters["seed"], parameters["cells"]
+    found = attack(classifier, images, targets, seed=seed, **parameters["attack"])
+    won = found.success.nonzero()[:, 0]
+    names = [f"cell {k}" for k in range(cells**2)]
+    columns = ["image", "method", "side", *names]
+    frames = [_none(columns)]
+    sides = {"clean": (images, found.before), "adversarial": (found.images, found.after)}
+    for side, (pixels, given) in sides.items() if len(won) else ():
+        maps = maps_by_label(classifier, pixels[won], given[won], parameters["methods"], seed=seed)
+        for label, values in maps.items():
+            frame = pd.DataFrame(cell_shares(heat(values).cpu(), cells).numpy(), columns=names)
+            frame = frame.assign(image=won.cpu().numpy(), method=label, side=side)
+            frames.append(frame[columns])
+    return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+def cell_shares(maps: Float[Tensor, "n h w"], cells: int) -> Float[Tensor, "n k"]:
+    """Maps averaged into cells x cells, row by row, and divided by their mass; zeros without any.
+
+    Raises ``ValueError`` for NaN.
+    """
+    check_maps(maps)
+    pooled = adaptive_avg_pool2d(maps[:, None].double(), (cells, cells)).flatten(1)
+    mass = pooled.abs().sum(1, keepdim=True)
+    return torch.where(mass > 0, pooled / mass, 0.0)
+
+
+def restoration(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: does blurring an adversarial image bring its label back?
+
+    ``parameters``: ``attack`` (options of :func:`lib.evaluation.adversarial.attack`), ``mask``
+    (options of ``meaningful_perturbation``) and ``seed``. One row per image that was fooled x
+    ``repair`` (:func:`repairs`): ``top1`` and ``top5``, whether the original label is back, and
+    the share ``blurred``.
+    """
+    seed = parameters["seed"]
+    found = attack(classifier, pixels, photos.targets, seed=seed, **parameters["attack"])
+    won = found.success.nonzero()[:, 0]
+    columns = ["image", "repair", "top1", "top5", "blurred"]
+    frames = [_none(columns)]
+    if len(won):
+        images, given = found.images[won], found.after[won]
+        deleted = meaningful_perturbation(classifier, images, given, **parameters["mask"])
+        for name, mask in repairs(1 - deleted).items():
+            logits = classifier.scores(apply_mask(images, mask)).cpu()
+            rows = restored(logits, found.before[won].cpu())
+            area = (1 - mask).mean((1, 2, 3)).cpu().numpy()
+            rows = rows.assign(image=won.cpu().numpy(), repair=name, blurred=area)
+            frames.append(rows[columns])
+    return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+def repairs(masks: Float[Tensor, "n 1 h w"]) -> dict[str, Float[Tensor, "n 1 h w"]]:
+    """An image's own ``mask`` (0 blurs) and what it must beat.
+
+    A centered ``box`` and ``disc`` of its area, blurring ``everything``, and ``nothing``.
+    """
+    shapes = shapes_of_area((1 - masks).mean((1, 2, 3)), *masks.shape[2:])
+    shapes = {name: mask.to(masks) for name, mask in shapes.items()}
+    ends = {"everything": torch.zeros_like(masks), "nothing": torch.ones_like(masks)}
+    return {"mask": masks, **shapes, **ends}
+
+
+def apply_mask(
+    images: Float[Tensor, "n c h w"], masks: Float[Tensor, "n 1 h w"]
+) -> Float[Tensor, "n c h w"]:
+    r"""$m\odot x+(1-m)\odot\mu$, with $\mu$ the blurred image."""
+    return masks * images + (1 - masks) * blurred(images)
+
+
+def detection_accuracy(rows: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> pd.DataFrame:
+    """Per image and method, the share (0, 1/2 or 1) of its two maps that a detector places right.
+
+    ``rows`` are those of :func:`map_cells`. Cells are standardized; the detector is a logistic
+    regression (C = 1). It is cross-validated in ``folds`` folds of *images*: both maps of an image
+    are always in the same fold, so that the detector never sees the picture it is tested on. An
+    image's number decides its fold: with one more or less, nearly all others stay where they are.
+
+    Raises ``ValueError`` for sides that do not pair up, fewer images than folds, and NaN.
+    """
+    cells = [name for name in rows if str(name).startswith("cell ")]
+    images = sorted(rows["image"].unique().tolist())
+    if folds < 2 or len(images) < folds:
+        raise ValueError(f"{len(images)} images cannot be split into {folds} folds of images")
+    fold, labels = np.tile(_folds(images, folds, seed), 2), np.repeat([0, 1], len(images))
+    found = {}
+    for method, part in rows.groupby("method", sort=False):
+        table = part.set_index(["side", "image"])[cells].sort_index()
+        pairs = [table.loc[side] for side in ("clean", "adversarial")]
+        if not all(np.array_equal(side.index, images) for side in pairs):
+            raise ValueError(f"{method}: clean and adversarial images must be pairs")
+        features, right = np.concatenate(pairs), np.zeros(2 * len(images))
+        for train, test in LeaveOneGroupOut().split(features, labels, fold):
+            detector = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            right[test] = detector.fit(features[train], labels[train]).predict(features[test])
+        found[method] = (right == labels).reshape(2, -1).mean(0)
+    return pd.DataFrame(found, index=pd.Index(images, name="image"))
 
 
 def _folds(keys: Sequence[int], folds: int, seed: int) -> np.ndarray:
@@ -103,8 +184,6 @@ def shapes_of_area(
     return masks
 
 
-def _features(maps: Tensor, cells: int) -> np.ndarray:
-    check_maps(maps)
-    pooled = adaptive_avg_pool2d(maps[:, None].double(), (cells, cells)).flatten(1)
-    mass = pooled.abs().sum(1, keepdim=True)
-    return torch.where(mass > 0, pooled / mass, 0.0).numpy()
+def _none(columns: Sequence[str]) -> pd.DataFrame:
+    """No rows: of these images none was fooled."""
+    return pd.DataFrame({name: [] for name in columns}).astype({"image": int})

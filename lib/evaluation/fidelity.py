@@ -1,15 +1,112 @@
-"""How well does a linear model of superpixels follow the classifier, where, and how surely?"""
+"""How well does a linear model of superpixels follow the classifier, and how far from the photo?"""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lib.attribution.lime import LimeExplanation, fit_linear, kernel, superpixel_scores, weighted_r2
+from lib.attribution.grad_cam import grad_cam
+from lib.attribution.lime import (
+    SUPERPIXEL_MEAN,
+    LimeExplanation,
+    explain_lime,
+    kernel,
+    presence_rows,
+    superpixel_scores,
+)
 from lib.core import draws
-from lib.evaluation.correlation import rank_correlation
+from lib.evaluation.correlation import correlation
+
+COLUMNS = ["line", "network"]
+
+
+def linear_fit(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: what LIME's line says of copies, and what the network says.
+
+    The class is the one that the network predicts. ``parameters``: ``lime`` (options of
+    :func:`lib.attribution.lime.explain_lime`), ``held_out`` (copies of LIME's own kind that the
+    fit has not seen), ``off`` and ``ring`` (so many copies with exactly that share of superpixels
+    off, for each share), and ``seed``.
+
+    One row per image x kind (``fitted``, ``held out``, ``ring``) x copy with the columns of
+    :func:`followed`, and the same in all rows of an image: ``superpixels``, and the seconds that
+    ``lime`` took (superpixels included) and ``grad_cam``, one after the other.
+    """
+    options, seed = dict(parameters["lime"]), parameters["seed"]
+    targets = classifier.scores(pixels.to(classifier.device)).argmax(1).cpu()
+    score = {name: options[name] for name in ("score", "fill") if name in options}
+    grad_cam(classifier, pixels[:1], targets[:1])  # a first pass takes longer
+    frames = []
+    for i in range(len(pixels)):
+        given = (classifier, pixels[i : i + 1], targets[i : i + 1])
+        began = time.perf_counter()
+        found = explain_lime(*given, **options, seed=seed)
+        middle = time.perf_counter()
+        grad_cam(*given)
+        seconds = {"lime": middle - began, "grad_cam": time.perf_counter() - middle}
+        size = len(found[0].weights)
+        own = held_out_rows(given[1], [size], options["samples"], parameters["held_out"], seed)
+        rings = rows_with_share_off(given[1], [size], parameters["off"], parameters["ring"], seed)
+        seen = _frame(found[0], found[0].presence, found[0].predictions)
+        kinds = {"held out": own, "ring": rings}
+        new = {kind: followed(*given, found, rows, **score) for kind, rows in kinds.items()}
+        for kind, frame in {"fitted": seen, **new}.items():
+            facts = {"image": i, "kind": kind, "superpixels": size, **seconds}
+            frames.append(frame.assign(**facts))
+    return pd.concat(frames, ignore_index=True)
+
+
+def followed(
+    classifier,
+    images: Float[Tensor, "n c h w"],
+    targets: Int[Tensor, " n"],
+    explanations: Sequence[LimeExplanation],
+    presence: Sequence[Bool[np.ndarray, "m _"]],
+    *,
+    score: str = "probability",
+    fill: str | float | Tensor = SUPERPIXEL_MEAN,
+    batch_size: int | None = None,
+) -> pd.DataFrame:
+    """What each image's linear model says of the copies that show ``presence``, and what is true.
+
+    One row per image x copy: ``image``, ``copy``, ``off`` (the share of superpixels that are),
+    ``weight`` (the kernel's), ``line`` and ``network``. ``score`` and ``fill`` must be those of
+    the explanations.
+    """
+    labels = [explanation.segments for explanation in explanations]
+    options = {"score": score, "fill": fill, "batch_size": batch_size}
+    scores = superpixel_scores(classifier, images, targets, labels, presence, **options)
+    frames = [_frame(*each) for each in zip(explanations, presence, scores, strict=True)]
+    return pd.concat([frame.assign(image=i) for i, frame in enumerate(frames)], ignore_index=True)
+
+
+def _frame(explanation: LimeExplanation, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+    columns = {"copy": np.arange(len(rows)), "off": 1 - rows.mean(1), "weight": kernel(rows)[1]}
+    return pd.DataFrame({**columns, "line": explanation.fitted(rows), "network": scores})
+
+
+def correlation_by(frame: pd.DataFrame, by: Sequence[str] = ("image",)) -> pd.Series:
+    """Pearson's correlation of line and network in each group of :func:`followed`.
+
+    0 where one of the two does not vary. Unlike R^2 it has a lower bound, and what the line gets
+    wrong by a constant does not count.
+    """
+    groups = frame.groupby(list(by), sort=False)[COLUMNS]
+    return groups.apply(lambda group: float(correlation(group.to_numpy()))).rename("correlation")
+
+
+def held_out_rows(
+    images: Float[Tensor, "n c h w"],
+    counts: Sequence[int],
+    samples: int,
+    held_out: int,
+    seed: int = 0,
+) -> list[Bool[np.ndarray, "m _"]]:
+    """More rows of LIME's own kind than the ``samples`` that an explanation with ``seed`` saw."""
+    return [rows[samples:] for rows in presence_rows(images, counts, samples + held_out, seed)]
 
 
 def rows_with_share_off(
@@ -35,137 +132,3 @@ def rows_with_share_off(
                 rows[j * samples + k, chosen.numpy()] = False
         found.append(rows)
     return found
-
-
-def fidelity_by_distance(
-    classifier,
-    images: Float[Tensor, "n c h w"],
-    targets: Int[Tensor, " n"],
-    explanations: Sequence[LimeExplanation],
-    *,
-    off: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
-    samples: int = 30,
-    score: str = "probability",
-    fill="superpixel mean",
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> pd.DataFrame:
-    """New copies with an exact share of superpixels off: what the model says, and what is true.
-
-    One row per image x share x copy: ``image``, ``off``, ``distance`` (the kernel's), ``weight``,
-    ``actual``, ``fitted``. ``score`` and ``fill`` must be those of the explanations.
-    """
-    counts = [len(explanation.weights) for explanation in explanations]
-    rows = rows_with_share_off(images, counts, off, samples, seed)
-    labels = [explanation.segments for explanation in explanations]
-    actual = superpixel_scores(
-        classifier, images, targets, labels, rows, score=score, fill=fill, batch_size=batch_size
-    )
-    parts = []
-    for i, explanation in enumerate(explanations):
-        distance, weight = kernel(rows[i])
-        columns = {"distance": distance, "weight": weight, "actual": actual[i]}
-        columns["fitted"] = explanation.fitted(rows[i])
-        parts.append(pd.DataFrame(columns).assign(image=i, off=np.repeat(off, samples)))
-    return pd.concat(parts, ignore_index=True)
-
-
-def r2_by(frame: pd.DataFrame, by: Sequence[str], floor: float = -1.0) -> pd.DataFrame:
-    """R^2 and the mean absolute error of the fit in each group of :func:`fidelity_by_distance`.
-
-    R^2 is cut off at ``floor``: far from the photo the score hardly varies, and one group with
-    nothing to explain would outweigh all others.
-    """
-
-    def measure(group: pd.DataFrame) -> pd.Series:
-        ones = np.ones(len(group))
-        r2 = weighted_r2(group["actual"].to_numpy(), group["fitted"].to_numpy(), ones)
-        error = (group["actual"] - group["fitted"]).abs().mean()
-        return pd.Series({"r2": max(r2, floor), "error": error, "spread": group["actual"].std()})
-
-    columns = ["actual", "fitted"]
-    return frame.groupby(list(by), sort=True)[columns].apply(measure).reset_index()
-
-
-def fidelity_by_samples(
-    explanations: Sequence[LimeExplanation], sizes: Sequence[int], held_out: int, **options
-) -> pd.DataFrame:
-    """Refit to the first copies only; judge on the last ``held_out``, which no fit has seen.
-
-    One row per image x size: ``image``, ``samples``, ``r2_fitted`` (of the copies used) and
-    ``r2_held_out``, both weighted by the kernel.
-    """
-    rows = []
-    for i, whole in enumerate(explanations):
-        if max(sizes) + held_out > len(whole.predictions) or held_out < 2:
-            raise ValueError(
-                f"{max(sizes)} copies to fit and {held_out} (at least 2) to judge by are more than "
-                f"the {len(whole.predictions)} of the explanation"
-            )
-        test = slice(len(whole.predictions) - held_out, None)
-        for size in sizes:
-            part = _refit(whole, slice(0, size), options)
-            fitted = part.fitted(whole.presence[test])
-            r2 = weighted_r2(whole.predictions[test], fitted, whole.kernel[test])
-            rows.append({"image": i, "samples": size, "r2_fitted": part.r2, "r2_held_out": r2})
-    return pd.DataFrame(rows)
-
-
-def stability(
-    explanations: Sequence[LimeExplanation], sizes: Sequence[int], **options
-) -> pd.DataFrame:
-    """Two fits to disjoint copies, ``size`` each: do they rank the superpixels alike?
-
-    One row per image x size: ``image``, ``samples`` and Spearman's ``correlation`` of the weights,
-    0 where one of the two fits is flat.
-    """
-    rows = []
-    for i, whole in enumerate(explanations):
-        if 2 * max(sizes) > len(whole.predictions):
-            raise ValueError(
-                f"two times {max(sizes)} copies are more than the {len(whole.predictions)} at hand"
-            )
-        for size in sizes:
-            one = _refit(whole, slice(0, size), options)
-            other = _refit(whole, slice(size, 2 * size), options)
-            correlation = rank_correlation(np.column_stack([one.weights, other.weights]))
-            rows.append({"image": i, "samples": size, "correlation": float(correlation)})
-    return pd.DataFrame(rows)
-
-
-def interaction(
-    classifier,
-    images: Float[Tensor, "n c h w"],
-    targets: Int[Tensor, " n"],
-    explanations: Sequence[LimeExplanation],
-    *,
-    pairs: int = 20,
-    score: str = "probability",
-    fill="superpixel mean",
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> Float[np.ndarray, " n"]:
-    r"""How far the classifier is from any linear model of the superpixels, without fitting one.
-
-    A linear score obeys $f(z)+f(1-z)=f(\mathbf 1)+f(\mathbf 0)$. Returns the mean absolute gap over
-    ``pairs`` of random halves z, divided by $|f(\mathbf 1)-f(\mathbf 0)|$: 0 for a linear model.
-    """
-    rows = []
-    for key, explanation in zip(draws.image_keys(images), explanations, strict=True):
-        count = len(explanation.weights)
-        keys = [(key, 1, pair) for pair in range(pairs)]
-        half = (draws.uniform(seed, keys, (count,)) < 0.5).numpy()
-        ends = np.array([[True], [False]]).repeat(count, 1)
-        rows.append(np.concatenate([ends, half, ~half]))
-    labels = [explanation.segments for explanation in explanations]
-    scores = superpixel_scores(
-        classifier, images, targets, labels, rows, score=score, fill=fill, batch_size=batch_size
-    )
-    whole, none = scores[:, 0], scores[:, 1]
-    sums = scores[:, 2 : 2 + pairs] + scores[:, 2 + pairs :]
-    gap = np.abs(sums - (whole + none)[:, None]).mean(1)
-    return gap / np.maximum(np.abs(whole - none), 1e-12)
-
-
-def _refit(whole: LimeExplanation, rows: slice, options: dict) -> LimeExplanation:
-    return fit_linear(whole.segments, whole.presence[rows], whole.predictions[rows], **options)

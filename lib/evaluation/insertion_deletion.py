@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lib.copies.baselines import gaussian_blur
 from lib.copies.fills import constant_fill
-from lib.evaluation.removal import areas, removal_curves
+from lib.evaluation.removal import removal_curves
 
 STEPS = 28  # of the authors' evaluation: 8 rows of 224 pixels each
 BLUR_RADIUS, BLUR_SIGMA = 5, 5.0  # pixels
@@ -58,15 +58,6 @@ def insertion_deletion_curves(
     insertion["fraction"] = 1 - insertion["fraction"]
     curves = pd.concat([deletion.assign(curve="deletion"), insertion.assign(curve="insertion")])
     return curves.reset_index(drop=True)
-
-
-def insertion_deletion_areas(curves: pd.DataFrame, score: str = "probability") -> pd.DataFrame:
-    """Area under each curve over [0, 1]: rows are images, columns ``deletion``, ``insertion``.
-
-    Deletion: smaller is better. Insertion: larger is better.
-    """
-    table = areas(curves, score, ["curve", "image"])
-    return table.pivot(index="image", columns="curve", values="area")[["deletion", "insertion"]]
 
 
 def blur(

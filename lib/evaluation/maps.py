@@ -69,19 +69,24 @@ def maps_by_label(
     """The map of each method, by label: ``methods`` is ``{label: {"method": name, **options}}``.
 
     A method that draws is given ``seed`` unless its options hold one; one that averages another
-    over noise takes that one's name as ``inner``. Raises ``ValueError`` for a name that is not in
-    ``METHODS``.
+    over noise takes that one's name as ``inner``; ``{"times_input": label}`` is the map of a label
+    before it, multiplied by the image. Raises ``ValueError`` for a name that is not in ``METHODS``.
     """
     from lib.attribution import METHODS
 
     chosen = {label: dict(options) for label, options in methods.items()}
     for label, options in chosen.items():
+        if "times_input" in options:
+            continue
         for name in (options.get("method", label), options.get("inner", label)):
             if name not in METHODS and not (name == label and "method" in options):
                 known = ", ".join(METHODS)
                 raise ValueError(f"method {name!r} is unknown; choose one of: {known}")
     maps = {}
     for label, options in chosen.items():
+        if "times_input" in options:
+            maps[label] = images.detach() * maps[options["times_input"]]
+            continue
         method = METHODS[options.pop("method", label)]
         if "seed" in inspect.signature(method).parameters:
             options.setdefault("seed", seed)

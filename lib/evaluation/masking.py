@@ -6,11 +6,13 @@ NeurIPS 2021, section 4.2 and the authors' code (the protocol for images, follow
 
 Pixels are ranked by $v=a$ (positive), $-a$ (negative) or $|a|$ (absolute), and pixels with
 $v\le0$ are always masked. Of the P others, $K=\min(\lfloor pHW\rfloor,P)$ are shown: the K largest
-(*keep*) or the K smallest (*remove*). So keeping positive pixels saturates at $p=P/HW$.
+(*keep*) or the K smallest (*remove*). So keeping positive pixels saturates at $p=P/HW$. That is how
+the authors' code reads the protocol ("coded"). As the text describes it ("described"), all pixels
+are ranked alike: $P=HW$.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,12 +23,13 @@ from torch import Tensor
 from lib import copies
 from lib.copies.baselines import gaussian_blur
 from lib.core import draws
-from lib.evaluation.maps import check_maps
+from lib.evaluation.maps import check_maps, maps_by_label, signed
 from lib.evaluation.removal import areas, removal_order
 
 FRACTIONS = tuple(float(p) for p in np.geomspace(0.01, 1, 16))
 BLUR_SIZE, BLUR_SIGMA = 51, 41.0  # pixels
 BLURS = ("coded", "published")
+READINGS = ("coded", "described")
 # metric -> (what it is made of, the score it reads, whether larger is better)
 METRICS = {
     "KPM": ("keep_positive", "logit", True),
@@ -35,6 +38,25 @@ METRICS = {
     "RAM": ("remove_absolute", "accuracy", False),
 }
 KINDS = tuple(kind for kind, _, _ in METRICS.values())
+
+
+def masking(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: the curves of :func:`masking_curves` for many maps.
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`, their signed sums over
+    the channels are ranked), ``seed``, and ``blur`` (default coded). One row per image x method x
+    kind x fraction, with the columns of :func:`masking_curves`.
+    """
+    seed, blur = parameters["seed"], parameters.get("blur", "coded")
+    maps = maps_by_label(classifier, pixels, photos.targets, parameters["methods"], seed=seed)
+    given, options = (classifier, pixels, photos.targets), {"blur": blur, "seed": seed}
+    return pd.concat(
+        [
+            masking_curves(*given, signed(map_), **options).assign(method=label)
+            for label, map_ in maps.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def masking_curves(
@@ -46,6 +68,7 @@ def masking_curves(
     kinds: Sequence[str] = KINDS,
     fractions: Sequence[float] = FRACTIONS,
     blur: str = "coded",
+    reading: str = "coded",
     seed: int = 0,
     batch_size: int | None = None,
 ) -> pd.DataFrame:
@@ -54,13 +77,15 @@ def masking_curves(
     ``maps`` holds one signed value per pixel; the protocol takes the mean over channels, which
     ranks as :func:`lib.evaluation.maps.signed` does. Masked pixels come, in all channels, from
     the image blurred by ``blurred_copy``. Equal values are ranked by a permutation per image.
+    ``reading`` says whether values that are not positive are always masked ("coded") or ranked
+    like the others ("described").
 
     One row per image x kind x fraction: ``image`` (position in ``images``), ``kind``,
     ``fraction``, ``shown`` (pixels), ``logit``, ``accuracy`` (1 if the target ranks first). Call
     it on one batch of a stream after another: nothing is shared between images.
 
-    Raises ``ValueError`` for maps that do not fit or hold NaN, an unknown kind or blur, fractions
-    outside [0, 1], and images too small for the blur.
+    Raises ``ValueError`` for maps that do not fit or hold NaN, an unknown kind, blur or reading,
+    fractions outside [0, 1], and images too small for the blur.
     """
     engine = copies.Engine(classifier, images, targets, batch_size, "masking metrics")
     pixels = engine.pixels
@@ -72,7 +97,7 @@ def masking_curves(
         raise ValueError(f"fractions must be numbers in [0, 1], not {list(fractions)}")
     hidden = blurred_copy(pixels, blur)
     keys = draws.image_keys(images)
-    ranked = {kind: _ranked(kind, maps, keys, seed) for kind in kinds}
+    ranked = {kind: _ranked(kind, maps, keys, seed, reading) for kind in kinds}
     settings = [(kind, float(fraction)) for kind in kinds for fraction in fractions]
 
     def masked(row: Tensor, draw: Tensor) -> Tensor:
@@ -149,12 +174,15 @@ def blurred_copy(
 
 
 def _ranked(
-    kind: str, maps: Float[Tensor, "n h w"], keys: Sequence[int], seed: int
+    kind: str, maps: Float[Tensor, "n h w"], keys: Sequence[int], seed: int, reading="coded"
 ) -> tuple[Int[Tensor, "n h w"], Int[Tensor, " n"]]:
-    """The rank of each pixel by decreasing value, and how many values are positive."""
+    """The rank of each pixel by decreasing value, and how many may be shown."""
+    if reading not in READINGS:
+        raise ValueError(f"reading {reading!r} is unknown; choose one of: {', '.join(READINGS)}")
     values = {"positive": maps, "negative": -maps, "absolute": maps.abs()}[kind.split("_")[1]]
     ranks = removal_order(values, "morf", keys, seed).view(values.shape)
-    return ranks, (values > 0).sum((1, 2)).cpu()
+    may = values > 0 if reading == "coded" else torch.ones_like(values, dtype=torch.bool)
+    return ranks, may.sum((1, 2)).cpu()
 
 
 def _shown(

@@ -4,23 +4,72 @@ Fong, Vedaldi, *Interpretable explanations of black boxes by meaningful perturba
 section 5.4: the mean of the mask in a window of 5 x 5 pixels around each keypoint.
 """
 
-import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lib.data.files import dimensions
-from lib.data.images import Images
-from lib.evaluation.maps import check_maps
+from lib.evaluation.maps import check_maps, heat, maps_by_label
 
 PARTS = ("eye", "foot")
-COLUMNS = ("file", "part", "x", "y")
 Points = Mapping[str, Sequence[tuple[float, float]]]
+
+
+def animal_parts(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: every map at an animal's eyes and at its feet.
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``window``, ``seed``,
+    and ``center``, the label of a map in [0, 1]: beside it stands ``centered Gaussian``, which has
+    the same mean (:func:`centered_gaussian`). One row per image with a point of both parts x
+    method: ``eye`` and ``foot``, the means over windows of the map (:func:`heat`), and its
+    ``mean`` and ``peak`` over the image.
+    """
+    chosen = have_both(photos.parts).nonzero()[:, 0]
+    columns = ["image", "method", *PARTS, "mean", "peak"]
+    if not len(chosen):
+        return pd.DataFrame({name: [] for name in columns}).astype({"image": int})
+    given = parameters["methods"], parameters["center"]
+    maps = maps_by_label(
+        classifier, pixels[chosen], photos.targets[chosen], given[0], seed=parameters["seed"]
+    )
+    maps = {label: heat(values).cpu() for label, values in maps.items()}
+    maps["centered Gaussian"] = centered_gaussian(maps[given[1]].mean((1, 2)), *pixels.shape[2:])
+    points = [photos.parts[i] for i in chosen.tolist()]
+    frames = []
+    for label, values in maps.items():
+        means = paired_parts(part_windows(values, points, window=parameters["window"]))
+        whole = {"mean": values.mean((1, 2)).numpy(), "peak": values.amax((1, 2)).numpy()}
+        frames.append(means.assign(image=chosen.numpy(), method=label, **whole)[columns])
+    return pd.concat(frames, ignore_index=True)
+
+
+def centered_gaussian(
+    shares: Float[Tensor, " n"], height: int, width: int
+) -> Float[Tensor, "n h w"]:
+    r"""$e^{-r^2/2\sigma^2}$ around the center, $\sigma$ such that each map's mean is its share.
+
+    It knows nothing but that photographers put animals in the middle. Raises ``ValueError`` unless
+    the shares lie between 0 and 1.
+    """
+    if not ((shares > 0) & (shares < 1)).all():
+        raise ValueError("shares must lie between 0 and 1")
+    y = (torch.arange(height, dtype=torch.float64) + 0.5 - height / 2).square()
+    x = (torch.arange(width, dtype=torch.float64) + 0.5 - width / 2).square()
+
+    def sides(sigma: Tensor) -> tuple[Tensor, Tensor]:
+        spread = 2 * sigma.square()[:, None]
+        return (-y / spread).exp(), (-x / spread).exp()
+
+    low, high = torch.full((len(shares),), 1e-2).double(), torch.full((len(shares),), 1e4).double()
+    for _ in range(60):
+        middle = (low * high).sqrt()
+        down, across = sides(middle)
+        wide = down.mean(1) * across.mean(1) > shares.double()
+        low, high = torch.where(wide, low, middle), torch.where(wide, middle, high)
+    down, across = sides(low)
+    return (down[:, :, None] * across[:, None]).to(shares.dtype)
 
 
 def part_windows(
@@ -73,77 +122,6 @@ def paired_parts(windows: pd.DataFrame, parts: tuple[str, str] = PARTS) -> pd.Da
     return means.reindex(columns=list(parts)).dropna()
 
 
-def read_keypoints(
-    path: str | Path, photos: Images, parts: Sequence[str] = PARTS
-) -> tuple[list[dict[str, list[tuple[float, float]]]], dict[str, int]]:
-    """Points of ``photos`` from a csv ``file,part,x,y`` (pixels of the original images).
-
-    A file is named as in ``photos.names``, or by its last part where that is unique. Returns one
-    dict per photo, in coordinates of the crop, and a count of what was left out: ``outside`` (of
-    the crop), ``other_part`` (not in ``parts``) and ``unknown_file``.
-
-    Raises ``ValueError`` in one line for a file that is missing or has other columns, a coordinate
-    that is no number, a point outside the original image (such as one in other units), and when no
-    photo has any point.
-    """
-    points = [{part: [] for part in parts} for _ in range(len(photos))]
-    lookup = _rows_by_name(photos)
-    sizes: dict[int, tuple[int, int]] = {}
-    left_out = Counter(outside=0, other_part=0, unknown_file=0)
-    for line, entry in _read(Path(path)):
-        if entry["part"] not in parts:
-            left_out["other_part"] += 1
-            continue
-        row = lookup.get(entry["file"])
-        if row is None:
-            left_out["unknown_file"] += 1
-            continue
-        try:
-            x, y = float(entry["x"]), float(entry["y"])
-        except ValueError:
-            raise ValueError(
-                f"{path}, line {line}: ({entry['x']}, {entry['y']}) is no point"
-            ) from None
-        if row not in sizes:
-            sizes[row] = dimensions(photos.photos[row].path)
-        width, height = sizes[row]
-        if not (0 <= x <= width and 0 <= y <= height):
-            raise ValueError(
-                f"{path}, line {line}: point ({x:g}, {y:g}) lies outside {entry['file']}, "
-                f"which has {width} x {height} pixels"
-            )
-        point = photos.crop.point(x, y, width, height)
-        if point is None:
-            left_out["outside"] += 1
-        else:
-            points[row][entry["part"]].append(point)
-    if not any(own[part] for own in points for part in parts):
-        raise ValueError(f"{path}: no point of {', '.join(parts)} lies in any of the photos")
-    return points, dict(left_out)
-
-
-def have_both(points: Sequence[Points], parts: tuple[str, str] = PARTS) -> Tensor:
+def have_both(points: Sequence[Points], parts: tuple[str, str] = PARTS) -> Bool[Tensor, " n"]:
     """True for the images that have a point of both parts."""
     return torch.tensor([all(own.get(part) for part in parts) for own in points], dtype=torch.bool)
-
-
-def _rows_by_name(photos: Images) -> dict[str, int]:
-    rows = {name: i for i, name in enumerate(photos.names)}
-    short = Counter(Path(name).name for name in photos.names)
-    for i, name in enumerate(photos.names):
-        if short[Path(name).name] == 1:
-            rows.setdefault(Path(name).name, i)
-    return rows
-
-
-def _read(path: Path):
-    if not path.is_file():
-        raise ValueError(f"no such file of keypoints: {path}")
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
-            raise ValueError(f"{path}: expected the columns {','.join(COLUMNS)}")
-        for line, entry in enumerate(reader, 2):
-            if any(entry[column] is None for column in COLUMNS):
-                raise ValueError(f"{path}, line {line}: a value is missing")
-            yield line, entry

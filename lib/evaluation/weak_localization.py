@@ -7,19 +7,49 @@ around it. Its overlap with a true box is the intersection over union (IoU).
 Boxes are x0, y0, x1, y1 in pixels, half-open: a box around one pixel has area 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from scipy.ndimage import find_objects, label
 from torch import Tensor
 
 from lib.core import draws
-from lib.evaluation.maps import check_maps
+from lib.evaluation.maps import check_maps, maps_by_label, signed
 
 THRESHOLD = 0.2  # of the maximum; Grad-CAM's paper uses 0.15
 _NEIGHBORS = np.ones((3, 3))  # pixels that touch at a corner belong together
+
+
+def box_overlap(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: IoU of each map's box with the object, and of it moved.
+
+    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``threshold``,
+    ``places`` and ``seed``. One row per image with a box x method: ``iou``, and of the same box
+    ``centered`` and ``elsewhere``, the mean over so many random places.
+    """
+    boxed = [image for image, known in enumerate(photos.instances) if len(known)]
+    frames = [
+        pd.DataFrame({name: [] for name in ("image", "method", "iou")}).astype({"image": int})
+    ]
+    if boxed:
+        some, targets, seed = pixels[boxed], photos.targets[boxed], parameters["seed"]
+        known = [photos.instances[image] for image in boxed]
+        size, keys = some.shape[2:], draws.image_keys(some)
+        maps = maps_by_label(classifier, some, targets, parameters["methods"], seed=seed)
+        for label_, map_ in maps.items():
+            box = boxes_from_maps(signed(map_), threshold=parameters["threshold"])
+            away = scattered(box, *size, keys=keys, count=parameters["places"], seed=seed)
+            places = {
+                "iou": best_iou(box, known),
+                "centered": best_iou(centered(box, *size), known),
+            }
+            places["elsewhere"] = torch.stack([best_iou(moved, known) for moved in away]).mean(0)
+            numbers = {name: values.numpy() for name, values in places.items()}
+            frames.append(pd.DataFrame({"image": boxed, "method": label_, **numbers}))
+    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def boxes_from_maps(

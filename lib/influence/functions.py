@@ -15,7 +15,7 @@ helpful. **1/n:** removal is $\varepsilon=-1/n$, so the test loss changes by abo
 $-\mathcal I/n$ (:func:`predicted_change`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vmap
 
 from lib.core import draws
+from lib.influence.minimize import minimize
 from lib.influence.solvers import (
     Factorization,
     Product,
@@ -182,6 +183,44 @@ class Influence:
             solution = self.solve(self.objective.example_gradient(self.theta, example, label))
             rows.append(-self.objective.slopes(self.theta, solution.vector))
         return torch.stack(rows)
+
+
+def train(
+    objective: Objective, start: Float[Tensor, " p"], tolerance: float = 1e-8
+) -> Float[Tensor, " p"]:
+    """The minimum whose basin the search from ``start`` enters: roughly, then to ``tolerance``."""
+    rough = minimize(objective, start, tolerance=1e-4)
+    near = _nearby(objective, rough, 1e-3)
+    return minimize(objective, rough, tolerance=tolerance, preconditioner=near)
+
+
+def retrain(
+    objective: Objective,
+    theta: Float[Tensor, " p"],
+    rows: Sequence[int],
+    *,
+    taken: float = 1.0,
+    tie: float = 0.0,
+    tolerance: float = 1e-8,
+) -> Float[Tensor, "rows p"]:
+    """For each of ``rows`` the minimum near ``theta`` when ``taken`` of that example is taken away.
+
+    ``tie`` is the damping of :class:`Anchored`: it holds the parameters near ``theta``.
+    """
+    goal, ends = Anchored(objective, theta, tie), []
+    near = _nearby(objective, theta, max(tie, 1e-4))
+    given = {"tolerance": tolerance, "preconditioner": near}
+    for row in rows:
+        weights = torch.ones(len(objective)).to(theta)
+        weights[row] = 1 - taken
+        ends.append(minimize(goal, theta, weights=weights, **given))
+    return torch.stack(ends)
+
+
+def _nearby(objective: Objective, theta: Tensor, damping: float) -> Factorization:
+    """A preconditioner: it changes how fast a search ends, not where."""
+    hessian = objective.hessian(theta)
+    return Factorization(hessian, max(damping, -2 * float(torch.linalg.eigvalsh(hessian)[0])))
 
 
 def predicted_change(influence: Float[Tensor, "t n"]) -> Float[Tensor, "t n"]:

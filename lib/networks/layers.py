@@ -6,7 +6,7 @@ by the block's name (``layer4``), which means the last layer in it. Nothing is h
 interpreted node by node, so the classifier stays as it is whatever happens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from weakref import WeakKeyDictionary
 
@@ -92,23 +92,33 @@ def activations_and_gradients(
 
     One pass forward, and back only as far as the layer. For any layer whose output is a tensor.
     """
-    node = _existing(classifier, layer)
-    captured = []
+    found, logits = gradients_at(classifier, images, targets, [layer])
+    return *found[layer], logits
+
+
+def gradients_at(
+    classifier, images: Float[Tensor, "n c h w"], targets: Int[Tensor, " n"], layers: Sequence[str]
+) -> tuple[dict[str, tuple[Tensor, Tensor]], Float[Tensor, "n k"]]:
+    r"""The same of many layers at once: by layer $A$ and $\partial S_c/\partial A$; all logits."""
+    names = {_existing(classifier, layer): layer for layer in layers}
+    captured: dict[str, Tensor] = {}
 
     class Tap(fx.Interpreter):
-        def run_node(self, current: fx.Node):
-            value = super().run_node(current)
-            if current is not node:
+        def run_node(self, n: fx.Node):
+            value = super().run_node(n)
+            if n not in names:
                 return value
-            captured.append(value.detach().requires_grad_(True))
+            captured[names[n]] = value if captured else value.detach().requires_grad_(True)
             # What follows may work in place: it gets a copy of its own.
-            return captured[0].clone()
+            return captured[names[n]].clone()
 
     with torch.enable_grad():
         pixels = classifier.normalize(images.detach())
         logits = Tap(_graph(classifier), garbage_collect_values=True).run(pixels)
-        (gradient,) = torch.autograd.grad(of_targets(logits, targets).sum(), captured[0])
-    return captured[0].detach(), gradient, logits.detach()
+        score = of_targets(logits, targets).sum()
+        slopes = torch.autograd.grad(score, list(captured.values()))
+    pairs = zip(captured.items(), slopes, strict=True)
+    return {name: (value.detach(), slope) for (name, value), slope in pairs}, logits.detach()
 
 
 @torch.no_grad()

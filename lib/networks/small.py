@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lib.core import runtime
+
 
 def build(make: Callable[..., nn.Module], *, seed: int = 0, **options) -> nn.Module:
     """``make(**options)`` with its initial weights drawn from ``seed``; global draws untouched."""
@@ -138,6 +140,26 @@ def gap_network(bias: bool = True, classes: int = 10, channels: int = 1) -> nn.M
         nn.Flatten(),
         nn.Linear(64, classes, bias),
     )
+
+
+def fully_connected(bias: bool = True, classes: int = 10, channels: int = 1) -> nn.Module:
+    """Two linear layers: no layer of it knows a place."""
+    first, last = nn.Linear(channels * 28 * 28, 64, bias), nn.Linear(64, classes, bias)
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
+
+
+def vision_transformer(bias: bool = True, classes: int = 10, channels: int = 1) -> nn.Module:
+    """torchvision's, small: 7 x 7 patches as tokens, two layers of attention.
+
+    Raises ``ValueError`` without ``bias``: its normalization shifts anyway.
+    """
+    if not bias:
+        raise ValueError("a transformer normalizes its layers: it has no form without biases")
+    sizes = {"image_size": 28, "patch_size": 4, "num_layers": 2, "num_heads": 2}
+    widths = {"hidden_dim": 32, "mlp_dim": 64, "num_classes": classes}
+    network = runtime.torchvision().models.VisionTransformer(**sizes, **widths)
+    network.conv_proj = nn.Conv2d(channels, 32, 4, stride=4)
+    return network
 
 
 class ReLUSquared(nn.Module):

@@ -46,6 +46,7 @@ from lib.report.looks import (
 
 DPI, PHOTO_DPI = 200, 150  # heat maps are noise to a compressor: pages have to stay small
 CSS_PER_INCH = 110  # how large a figure is shown on a wide screen
+MARKS = 8  # so many values of a logarithmic axis are all marked
 TOLD = 12  # lines of a figure whose numbers the alt text gives
 LOOKS = {  # of a verdict: color and marker
     "supported": (BLUE, "o"),
@@ -193,9 +194,9 @@ def curves(
     """One line per value of ``by``: the mean of ``y`` over ``unit`` at each ``x``, with its band.
 
     ``panel`` stacks one set of axes per value of that column. ``unit=None`` draws the rows as they
-    are. Of maps that know nothing of the network the bands are left out: they would hide the
-    others. ``percent`` writes x in percent, ``log`` names the logarithmic axes ("x", "xy"),
-    ``limits`` are those of x.
+    are. The bands of fewer than ten units, and of maps that know nothing of the network, are left
+    out: they would hide the others. ``percent`` writes x in percent, ``log`` names the logarithmic
+    axes ("x", "xy"), ``limits`` are those of x.
     """
     panels = list(frame[panel].unique()) if panel else [None]
     order = list(order) if order is not None else list(frame[by].unique())
@@ -211,6 +212,10 @@ def curves(
         ax.set(title=label(str(name)) if panel else "", ylabel=ylabel or label(y).capitalize())
         ax.set_xscale("log" if "x" in log else "linear")
         ax.set_yscale("log" if "y" in log else "linear")
+        if "x" in log and len(marks := sorted(frame[x].unique())) <= MARKS:
+            names = [markup.number(int(m) if m == int(m) else float(m)) for m in marks]
+            ax.set_xticks(marks, names)
+            ax.minorticks_off()
         if limits:
             ax.set_xlim(*limits)
     if percent:
@@ -229,7 +234,7 @@ def _curve(ax: Axes, part: pd.DataFrame, x: str, y: str, key, place: int, unit) 
     else:
         table = part.pivot_table(index=unit, columns=x, values=y, aggfunc="mean").dropna()
         points = table.mean()
-        if len(table) > 1 and key not in CONTROLS:
+        if len(table) >= statistics.LEAST and key not in CONTROLS:
             low, high = statistics.mean_of(table.to_numpy()).interval()
             ax.fill_between(table.columns, low, high, color=look["color"], alpha=0.12, linewidth=0)
     ax.plot(points.index, points, label=label(str(key)), **look)

@@ -29,7 +29,6 @@ ATTRIBUTIONS = (
     "right_for_the_right_reasons",
     "x_gradient",
     "expected_gradients",
-    "integrated_gradients",
 )
 
 
@@ -48,7 +47,7 @@ class EnsembleSettings:
     Binary cross-entropy plus ``strength`` times ``penalty(attributions (e, n, d)) -> (e,)`` of the
     ``attribution``, a name of ``ATTRIBUTIONS`` or ``None``. ``references``: rows drawn from the
     training rows for Expected Gradients, anew in every step, without replacement as in the authors'
-    code. ``steps``: midpoints of Integrated Gradients.
+    code.
 
     Raises ``ValueError`` for unknown attributions and settings out of range.
     """
@@ -57,7 +56,6 @@ class EnsembleSettings:
     strength: float = 0.0
     penalty: Callable[[Tensor], Tensor] = priors.sparsity
     references: int = 1
-    steps: int = 10
     bias: bool = True
     hidden: Sequence[int] = HIDDEN
     epochs: int = 100
@@ -74,7 +72,7 @@ class EnsembleSettings:
             )
         if self.strength > 0 and self.attribution is None:
             raise ValueError("a prior's strength needs an attribution to be applied to")
-        for name in ("references", "steps", "epochs"):
+        for name in ("references", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if not self.hidden or min(self.hidden) < 1 or not self.lr > 0:
@@ -84,14 +82,10 @@ class EnsembleSettings:
     @property
     def at_the_inputs(self) -> bool:
         """Whether the prior, if there is one, looks where the loss looks."""
-        return self.attribution not in ("expected_gradients", "integrated_gradients")
+        return self.attribution != "expected_gradients"
 
     def points(self, x: Tensor, epoch: int, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Rows ``(E, r * n, d)`` where gradients are taken, and the factors of these."""
-        if self.attribution == "integrated_gradients":
-            middles = (torch.arange(self.steps, dtype=x.dtype, device=x.device) + 0.5) / self.steps
-            points = x[:, None] * middles[:, None, None]
-            return points.flatten(1, 2), x.repeat(1, self.steps, 1)
         rows = x.shape[1] * self.references
         order = torch.stack(
             [draws.permutation(self.seed, (key, epoch, 2), rows) % x.shape[1] for key in keys]

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from lib.core import draws
+from lib.core import draws, store
 from lib.data.survey import Splits
-from lib.training import priors
+from lib.training import ensemble_gradients, ensembles, priors
 from lib.training.ensemble_gradients import EnsembleSettings
 from lib.training.ensembles import Ensemble, roc_auc, train_ensemble
 
@@ -26,9 +27,11 @@ METHODS: dict[str, tuple[str | None, bool]] = {
     "right_for_the_right_reasons": ("right_for_the_right_reasons", True),
     "unregularized": (None, True),
     "unregularized_without_bias": (None, False),
-    "integrated_gradients": ("integrated_gradients", True),
 }
+OTHERS = ("logistic_regression", "gradient_boosting")  # no networks: scikit-learn's
 YARDSTICK_STEPS = 4
+_FILES = (ensembles, ensemble_gradients, priors, draws)
+_CODE = store.code(__file__, *(str(module.__file__) for module in _FILES))
 
 
 def run(
@@ -38,9 +41,26 @@ def run(
 
     ``sparsity`` is the Gini coefficient of the mean absolute Integrated Gradients (from zero, the
     mean person) of the validation rows, whatever the method's own attribution: one yardstick for
-    all. ``options`` are those of :class:`lib.training.ensemble_gradients.EnsembleSettings`.
+    all. ``options`` are those of :class:`lib.training.ensemble_gradients.EnsembleSettings`. The
+    strength of a logistic regression is that of its ridge penalty; gradient boosting has
+    scikit-learn's settings. Both have no sparsity and no epoch. Results are kept in the cache.
     """
     _check([method])
+    like = {name: torch.zeros(len(data), dtype=torch.float64) for name in _COLUMNS}
+    key = store.key(_CODE, list(vars(data).values()), method, float(strength), options)
+    found = store.read_tensors("priors", key, like)
+    if found is None:
+        learn = _scikit if method in OTHERS else _networks
+        found = dict(zip(_COLUMNS, learn(data, method, strength, label, options), strict=True))
+        store.write_tensors("priors", key, found)
+    values = {name: found[name].tolist() for name in _COLUMNS}
+    return pd.DataFrame({"split": data.numbers, "method": method, "strength": strength, **values})
+
+
+_COLUMNS = ("validation", "test", "sparsity", "epoch")
+
+
+def _networks(data: Splits, method: str, strength: float, label: str, options) -> list:
     attribution, bias = METHODS[method]
     networks = train_ensemble(
         data.train,
@@ -51,32 +71,46 @@ def run(
         keys=data.numbers,
         label=label,
     )
-    return pd.DataFrame(
-        {
-            "split": data.numbers,
-            "method": method,
-            "strength": strength,
-            "validation": networks.validation_auc.max(1).values.tolist(),
-            "test": roc_auc(networks.logits(data.test), data.test_labels).tolist(),
-            "sparsity": sparsity_of(networks, data).tolist(),
-            "epoch": networks.epoch.tolist(),
-        }
-    )
+    validation = networks.validation_auc.max(1).values
+    test = roc_auc(networks.logits(data.test), data.test_labels)
+    sparsity = sparsity_of(networks, data)
+    return [value.double() for value in (validation, test, sparsity, networks.epoch)]
+
+
+def _scikit(data: Splits, method: str, strength: float, label: str, options) -> list:
+    scores = []
+    for x, y, *others in zip(
+        data.train, data.train_labels, data.validation, data.test, strict=True
+    ):
+        model = GradientBoostingClassifier(random_state=0)
+        if method == "logistic_regression":
+            model = LogisticRegression(C=1 / strength, max_iter=1000)
+        model.fit(x.numpy(), y.numpy())
+        scores.append([torch.from_numpy(model.decision_function(r.numpy())) for r in others])
+    validation, test = (torch.stack(column) for column in zip(*scores, strict=True))
+    nothing = torch.full((len(data),), torch.nan, dtype=torch.float64)
+    areas = roc_auc(validation, data.validation_labels), roc_auc(test, data.test_labels)
+    return [*areas, nothing, nothing]
 
 
 def run_grid(
     data: Splits, methods: Sequence[str], strengths: Sequence[float] = STRENGTHS, **options
 ) -> pd.DataFrame:
-    """:func:`run` for every method at every strength (once, at 0, for those without a prior)."""
+    """:func:`run` for every method at every strength (once, at 0, for those without one)."""
     _check(methods)
     return pd.concat(
         [
             run(data, method, strength, label=method.replace("_", " "), **options)
             for method in methods
-            for strength in (strengths if METHODS[method][0] else [0.0])
+            for strength in (strengths if has_strength(method) else [0.0])
         ],
         ignore_index=True,
     )
+
+
+def has_strength(method: str) -> bool:
+    """Whether there is a strength to choose: not without a prior, nor for boosting."""
+    return method == "logistic_regression" or METHODS.get(method, (None, True))[0] is not None
 
 
 def choose(runs: pd.DataFrame) -> dict[str, float]:
@@ -95,22 +129,6 @@ def sparsity_of(networks: Ensemble, data: Splits) -> torch.Tensor:
     """The yardstick of :func:`run` for every network."""
     maps = priors.integrated_gradients(networks.logits, data.validation, steps=YARDSTICK_STEPS)
     return -priors.sparsity(maps).detach()
-
-
-def logistic_regression(data: Splits, strengths: Sequence[float] = STRENGTHS) -> pd.Series:
-    """Test ROC-AUC per split of a linear model whose ridge penalty is chosen like every lambda."""
-    validation, test = [], []
-    for strength in strengths:
-        scores = []
-        for x, y, xv, xt in zip(
-            data.train, data.train_labels, data.validation, data.test, strict=True
-        ):
-            model = LogisticRegression(C=1 / strength, max_iter=1000).fit(x.numpy(), y.numpy())
-            scores.append([torch.from_numpy(model.decision_function(r.numpy())) for r in (xv, xt)])
-        validation.append(roc_auc(torch.stack([s[0] for s in scores]), data.validation_labels))
-        test.append(roc_auc(torch.stack([s[1] for s in scores]), data.test_labels))
-    best = int(torch.stack(validation).mean(1).argmax())
-    return pd.Series(test[best].tolist(), index=data.numbers, name="test")
 
 
 def shuffled(data: Splits, seed: int = 0) -> Splits:
@@ -133,5 +151,5 @@ def shuffled(data: Splits, seed: int = 0) -> Splits:
 
 def _check(methods: Sequence[str]) -> None:
     for method in methods:
-        if method not in METHODS:
-            raise ValueError(f"{method!r} is not one of: {', '.join(METHODS)}")
+        if method not in (*METHODS, *OTHERS):
+            raise ValueError(f"{method!r} is not one of: {', '.join((*METHODS, *OTHERS))}")

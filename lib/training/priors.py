@@ -38,18 +38,6 @@ def sparsity(attributions: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch
     return -gini(attributions.abs().mean(-2))
 
 
-def smoothness(maps: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
-    r"""The smoothness prior: $\frac{\sum|\nabla A|}{2\sum|A|}$, mean over maps.
-
-    The total variation of :mod:`lib.evaluation.sharpness`, differences between neighbors in both
-    directions; channels count one by one. Scale makes no difference: no map wins by fading.
-    """
-    across = maps.diff(dim=-1).abs().sum((1, 2, 3))
-    down = maps.diff(dim=-2).abs().sum((1, 2, 3))
-    mass = maps.abs().sum((1, 2, 3))
-    return ((across + down) / (2 * mass).clamp_min(1e-12)).mean()
-
-
 def gradient(score: Score, inputs: Tensor) -> Tensor:
     r"""$\partial F/\partial x$, part of the graph: it can be differentiated again."""
     with torch.enable_grad():

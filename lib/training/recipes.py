@@ -4,17 +4,24 @@ One place for reports that compare trainings, so that the same network is traine
 them.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
 
 from lib.core import runtime
+from lib.data.cues import plant_cue
+from lib.data.digits import pick_digits
 from lib.data.tasks import Task
 from lib.networks import small as small_networks
 from lib.networks.classifier import Classifier
 from lib.networks.homogeneity import to_x_dnn
+from lib.training.train import train
 
-SMALL = ("alexnet_like", "vgg_like", "residual", "gap_network")  # for images of 28 x 28
+SMALL = (  # for images of 28 x 28
+    *("alexnet_like", "vgg_like", "residual", "gap_network"),
+    *("fully_connected", "vision_transformer"),
+)
 # Adam's step size and epochs on the digits: from a few trainings with biases, then left alone.
 # Fixup's scalars take a tenth of the step, as Hesse et al. train theirs.
 RECIPES = {
@@ -22,6 +29,8 @@ RECIPES = {
     "vgg_like": {"epochs": 3, "lr": 3e-3},
     "residual": {"epochs": 4, "lr": 1e-2, "batch_size": 32, "scalar_share": 0.1},
     "gap_network": {"epochs": 4, "lr": 5e-3},
+    "fully_connected": {"epochs": 3},
+    "vision_transformer": {"epochs": 3, "lr": 3e-3},
 }
 
 
@@ -78,3 +87,37 @@ def as_classifier(network: nn.Module, task: Task, name: str, device: str = "cpu"
         std=one,
         device=device,
     )
+
+
+def trained(name: str, task: Task, *, seed: int = 0, **chosen) -> Classifier:
+    """The network of this name, trained on the task by its recipe."""
+    network = make_network(name, task, seed=seed)
+    options = recipe(name, **chosen)
+    network = train(network, task.train_images, task.train_labels, seed=seed, **options)
+    return as_classifier(network, task, name)
+
+
+def cue_networks(
+    task: Task,
+    digits: Sequence[int],
+    shares: Sequence[float],
+    per_class: int,
+    count: int,
+    epochs: int,
+    *,
+    seed: int = 0,
+) -> list[Classifier]:
+    """``count`` networks that tell two digits apart, of which ``shares`` carry a white square.
+
+    Each has its own initial weights, digits (``per_class`` of either) and order, by seed + number.
+    """
+    networks = []
+    for own in range(seed, seed + count):
+        images, classes = pick_digits(
+            task.train_images, task.train_labels, digits, count=per_class, seed=own
+        )
+        images, _ = plant_cue(images, classes, shares, seed=own)
+        network = small_networks.build(small_networks.gap_network, seed=own, classes=2)
+        network = train(network, images, classes, epochs=epochs, seed=own)
+        networks.append(as_classifier(network, task, "two digits"))
+    return networks

@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn import functional
 
 from lib.attribution import METHODS, gradient, guided_backprop, smoothgrad
-from lib.attribution.combinators import smoothed, times_input
 from lib.networks.classifier import Classifier
 
 
@@ -208,20 +207,3 @@ def test_on_the_embedded_network_and_smoothed(classifier, photos):
     )
     still = smoothgrad(classifier, images, targets, method=guided_backprop, noise=0, samples=2)
     torch.testing.assert_close(still, guided, rtol=1e-3, atol=1e-4 * float(guided.abs().max()))
-
-
-def test_combinators_are_methods():
-    network = classifier_of(Functional("module"), 3)
-    images, targets = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
-    product = times_input(guided_backprop)(network, images, targets, batch_size=1)
-    torch.testing.assert_close(product, images * guided_backprop(network, images, targets))
-    options = {"samples": 4, "noise": 0.3, "seed": 2}
-    averaged = smoothed(guided_backprop, samples=9, noise=0.3)(
-        network, images, targets, samples=4, seed=2
-    )
-    expected = smoothgrad(network, images, targets, method=guided_backprop, **options)
-    torch.testing.assert_close(averaged, expected)
-    outside = times_input(smoothed(gradient, **options))(network, images, targets)
-    inside = smoothed(times_input(gradient), **options)(network, images, targets)
-    assert not torch.allclose(outside, inside, rtol=0.01)
-    assert times_input(smoothed(gradient)).__name__ == "smoothed gradient x input"

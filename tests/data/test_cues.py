@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lib.data.cues import near_cue, plant_cue
+from lib.data.digits import pick_digits
 
 IMAGES = torch.rand(100, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(100) % 2
@@ -41,3 +42,14 @@ def test_a_label_without_a_share():
     for label in (-1, 2):
         with pytest.raises(ValueError, match="one number in"):
             plant_cue(IMAGES[:1], torch.tensor([label]), (0.5, 0.5))
+
+
+def test_digits_are_picked_and_relabeled():
+    images, classes = pick_digits(IMAGES, torch.arange(100) % 10, [4, 9], count=5, seed=1)
+    assert classes.tolist() == [0] * 5 + [1] * 5
+    rows = [int((image == IMAGES).flatten(1).all(1).nonzero()) for image in images]
+    assert [row % 10 for row in rows] == [4] * 5 + [9] * 5 and len(set(rows)) == 10
+    whole, _ = pick_digits(IMAGES, torch.arange(100) % 10, [4, 9])
+    assert len(whole) == 20
+    with pytest.raises(ValueError, match="different digits"):
+        pick_digits(IMAGES, LABELS, [1, 1])

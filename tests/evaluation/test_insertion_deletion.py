@@ -5,11 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from lib.evaluation.insertion_deletion import (
-    blur,
-    insertion_deletion_areas,
-    insertion_deletion_curves,
-)
+from lib.evaluation.insertion_deletion import blur, insertion_deletion_curves
 from lib.networks.classifier import Classifier
 
 X = torch.rand(2, 3, 8, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -73,14 +69,6 @@ def test_insertion_shows_the_most_salient_pixels_and_only_them(linear):
     gone = X.clone()
     gone[:, :, 2, 3] = 0
     assert np.isclose(curve(frame, "deletion")[1], float((W * gone)[0].sum()))
-
-
-def test_areas_by_hand(linear):
-    frame = insertion_deletion_curves(linear, X, T, torch.rand(2, 8, 7), steps=2)
-    table = insertion_deletion_areas(frame, "logit")
-    for name in ("deletion", "insertion"):
-        values = curve(frame, name, 1)
-        assert np.isclose(table.loc[1, name], (values[0] + 2 * values[1] + values[2]) / 4)
 
 
 def test_blur_is_the_authors_kernel():

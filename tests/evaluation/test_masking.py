@@ -1,6 +1,7 @@
 """KPM, KNM, KAM, RAM: by hand on four pixels, and the properties the protocol must have."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.attribution import random
+from lib.attribution import input_x_gradient, random
 from lib.core import draws
 from lib.evaluation import masking
 from lib.evaluation.maps import signed
@@ -268,3 +269,32 @@ def test_ranks_agree_with_removal_order():
     keys = draws.image_keys(HAND[None])
     ranks = removal_order(HAND.abs(), "morf", keys).view(2, 2)
     assert ranks.tolist() == [[0, 1], [2, 3]]
+
+
+def test_as_described_every_pixel_is_ranked():
+    images, targets = torch.rand(1, 1, 30, 30), torch.tensor([0])
+    maps = images[:, 0] - 0.5
+    curves = masking_curves(sums(), images, targets, maps, reading="described")
+    counts = [math.floor(p * 900) for p in FRACTIONS]
+    for kind in KINDS:
+        assert curves[curves["kind"] == kind]["shown"].tolist() == counts
+    whole = curves[curves["fraction"] == 1.0]["logit"].to_numpy()
+    assert whole == pytest.approx([float(images.sum())] * 4, rel=1e-5)
+    coded = masking_curves(sums(), images, targets, maps)
+    small_share = curves["fraction"] <= 0.1  # fewer than are positive: the largest come first
+    keep = small_share & curves["kind"].eq("keep_positive")
+    assert curves[keep]["logit"].to_numpy() == pytest.approx(coded[keep]["logit"].to_numpy())
+    with pytest.raises(ValueError, match="reading"):
+        masking_curves(sums(), images, targets, maps, reading="printed")
+
+
+def test_the_protocol_gives_the_curves_of_every_method(small):
+    pixels = torch.rand(2, 3, 40, 40)
+    photos = SimpleNamespace(targets=torch.tensor([0, 1]))
+    methods = {"a map": {"method": "input_x_gradient"}, "random": {}}
+    rows = masking.masking(small, photos, pixels, {"methods": methods, "seed": 3})
+    maps = signed(input_x_gradient(small, pixels, photos.targets))
+    alone = masking_curves(small, pixels, photos.targets, maps, seed=3)
+    one = rows[rows["method"] == "a map"].drop(columns="method")
+    pd.testing.assert_frame_equal(one.reset_index(drop=True), alone)
+    assert list(rows["method"].unique()) == list(methods)

@@ -7,7 +7,7 @@ import torch
 
 from lib.attribution import METHODS
 from lib.evaluation.localization import energy_in_box
-from lib.evaluation.mosaics import in_cells, make_mosaics, own_cell, separation
+from lib.evaluation.mosaics import in_cells, own_cell, right_share, tile
 
 
 @pytest.fixture
@@ -20,76 +20,47 @@ def photos4():
 @pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 1), (2, 2), (1, 3)])
 def test_every_cell_holds_its_photo(photos4, rows, columns):
     images, targets = photos4
-    mosaics = make_mosaics(images, targets, rows=rows, columns=columns, count=5, seed=1)
-    assert mosaics.pixels.shape == (5, 3, 4 * rows, 4 * columns)
+    cells = rows * columns
+    members = torch.tensor(in_cells(targets.tolist(), cells)).view(-1, cells)
+    mosaics = tile(images, targets, members, rows, columns)
+    assert mosaics.pixels.shape == (len(members), 3, 4 * rows, 4 * columns)
     assert (mosaics.cells.sum(0) == 1).all()  # the cells cover the image once
-    for m in range(5):
-        assert len(set(mosaics.targets[m].tolist())) == rows * columns
+    for m in range(len(members)):
+        assert len(set(mosaics.targets[m].tolist())) == cells
         for cell, (member, target) in enumerate(
             zip(mosaics.members[m], mosaics.targets[m], strict=True)
         ):
             assert targets[member] == target
             part = mosaics.pixels[m][:, mosaics.cells[cell]]
             assert torch.equal(part, images[member].flatten(1))
-    assert mosaics.cells[1][0, -1] or rows * columns > 2 or columns == 1  # row by row
-
-
-def test_no_mosaic_twice_and_smaller_counts_are_a_prefix(photos4):
-    many = make_mosaics(*photos4, count=14, seed=3)  # 15 pairs less the one of equal class
-    sets = {frozenset(members) for members in many.members.tolist()}
-    assert len(sets) == 14
-    few = make_mosaics(*photos4, count=4, seed=3)
-    assert torch.equal(few.members, many.members[:4])
-    with pytest.raises(ValueError, match="do not give 15 different mosaics of 2 cells"):
-        make_mosaics(*photos4, count=15)
-    with pytest.raises(ValueError, match="2 photos of 1 classes"):
-        make_mosaics(photos4[0][:2], photos4[1][:2], count=1)
-
-
-def test_photos_are_resized_on_request(photos4):
-    mosaics = make_mosaics(*photos4, count=2, size=3)
-    assert mosaics.pixels.shape == (2, 3, 3, 6)
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_bad_input(photos4):
-    with pytest.raises(ValueError, match="two cells"):
-        make_mosaics(*photos4, rows=1, columns=1)
-    with pytest.raises(ValueError, match="count from 1"):
-        make_mosaics(*photos4, count=0)
-    with pytest.raises(ValueError, match="6 images, 5 targets"):
-        make_mosaics(photos4[0], photos4[1][:5])
+    assert mosaics.cells[1][0, -1] or cells > 2 or columns == 1  # row by row
 
 
 def test_grid_pointing_scores(photos4):
-    mosaics = make_mosaics(*photos4, rows=2, columns=2, count=3)
-    uniform = torch.ones(3, 8, 8)
-    within_one = mosaics.inside(2).float()
+    mosaics = tile(*photos4, torch.tensor([[0, 2, 3, 4]]), 2, 2)
+    uniform, within_one = torch.ones(1, 8, 8), mosaics.inside(2).float()
     for cell in range(4):
         share = energy_in_box(uniform, mosaics.inside(cell), mass="positive")
-        torch.testing.assert_close(share, torch.full((3,), 0.25))
+        torch.testing.assert_close(share, torch.full((1,), 0.25))
         share = energy_in_box(within_one, mosaics.inside(cell), mass="positive")
-        assert share.tolist() == [float(cell == 2)] * 3
+        assert share.tolist() == [float(cell == 2)]
 
 
-def test_separation(photos4):
-    mosaics = make_mosaics(*photos4, count=3)
-    left, right = mosaics.inside(0), mosaics.inside(1)
-    apart = separation(left.float(), 1000.0 * right, (left, right))  # the scale does not matter
-    torch.testing.assert_close(apart, torch.ones(3))
-    torch.testing.assert_close(separation(right.float(), left.float(), (left, right)), -apart)
-    noise = torch.rand(3, 4, 8)
-    torch.testing.assert_close(
-        separation(noise, 5 * noise, (left, right)), torch.zeros(3), atol=1e-5, rtol=0
-    )
-    # left pixel weights 3 : 1 against 1 : 3; d = (1, -1) in every cell pair: wholly apart
-    torch.testing.assert_close(
-        separation(left * 2.0 + 1, right * 2.0 + 1, (left, right)), torch.ones(3)
-    )
-    with pytest.raises(ValueError, match="nonnegative"):
-        separation(-noise, noise, (left, right))
-    with pytest.raises(ValueError, match="not zero everywhere"):
-        separation(noise, torch.zeros(3, 4, 8), (left, right))
+def test_right_share(photos4):
+    mosaics = tile(*photos4, torch.tensor([[0, 2, 3, 4]] * 2), 2, 2)
+    one, two, three = (mosaics.inside(cell) for cell in (0, 1, 2))
+
+    def share(first, second):
+        return right_share(first, second, one, two).tolist()
+
+    apart = share(one.float(), 1000.0 * two)  # the scale does not matter
+    assert apart == [1, 1] and share(two.float(), one.float()) == [0, 0]
+    assert share(1.0 + one, torch.ones(2, 8, 8)) == pytest.approx([2 / 3, 2 / 3])
+    # the first map is as strong in a third cell, where it is wrong
+    assert share(one + three.float(), 1.0 * two) == pytest.approx([0.75, 0.75])
+    noise = torch.rand(2, 8, 8)
+    assert all(value != value for value in share(noise, 5 * noise))  # equal maps: NaN
+    assert all(value != value for value in share(noise, torch.zeros(2, 8, 8)))
 
 
 def test_photos_are_put_into_cells_of_different_classes():
@@ -118,3 +89,21 @@ def test_own_cell_counts_what_a_map_leaves_in_its_cell(monkeypatch):
     assert rows["absolute"].tolist() == pytest.approx([0.75, 0.75, 0.25, 0.25])
     with pytest.raises(ValueError, match="4 photos are no whole mosaics of 1 x 3"):
         own_cell(None, photos, pixels, given | {"grid": [1, 3]})
+
+
+def test_classes_that_are_told_apart(small, monkeypatch):
+    def left(classifier, images, targets):
+        """The map of an even class is on the left; of an odd one everywhere."""
+        maps = torch.ones(len(images), 1, *images.shape[2:])
+        maps[targets % 2 == 0, :, :, 8:] = 0
+        return maps
+
+    monkeypatch.setitem(METHODS, "left", left)
+    photos = SimpleNamespace(targets=torch.tensor([0, 1, 2, 3]), names=list("abcd"))
+    given = {"methods": {"left": {}, "gradient": {}, "edges": {}}, "seed": 0}
+    rows = own_cell(small, photos, torch.rand(4, 3, 8, 8), given | {"grid": [1, 2]})
+    rows = rows.set_index("method")
+    assert rows.loc["left", "apart"].tolist() == pytest.approx([1] * 4)  # from either side
+    assert rows.loc["edges", "apart"].isna().all()  # one map for all classes
+    rows = own_cell(small, photos, torch.rand(4, 3, 8, 8), given | {"grid": [2, 2]})
+    assert rows.set_index("method").loc["gradient", "apart"].between(0, 1).all()

@@ -1,12 +1,19 @@
-"""Windows at annotated points: by hand, at borders, outside, and from a csv."""
+"""Windows at annotated points: by hand, at borders, outside, and as rows."""
 
-import numpy as np
+import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
-from lib.data.images import load_images
-from lib.evaluation.parts import have_both, paired_parts, part_windows, read_keypoints
+from lib.attribution import edges
+from lib.data.imagenet import TABLES
+from lib.evaluation.parts import (
+    PARTS,
+    animal_parts,
+    centered_gaussian,
+    have_both,
+    paired_parts,
+    part_windows,
+)
 
 
 def test_a_window_is_the_mean_around_the_pixel_of_the_point():
@@ -75,54 +82,40 @@ def test_the_embedded_animals(photos):
     assert frame["inside"].all() and len(paired_parts(frame)) == 5
 
 
-@pytest.fixture
-def folder(tmp_path):
-    for name, size in (("dogs/a.png", (256, 256)), ("cats/b.png", (512, 256))):
-        path = tmp_path / "images" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((size[1], size[0], 3), np.uint8)).save(path)
-    return tmp_path
+def test_a_centered_gaussian_has_the_mean_asked_for():
+    shares = torch.tensor([0.001, 0.1, 0.5, 0.95])
+    maps = centered_gaussian(shares, 40, 60)
+    assert torch.allclose(maps.mean((1, 2)), shares, rtol=1e-4)
+    assert torch.equal(maps, maps.flip(1)) and torch.equal(maps, maps.flip(2))
+    assert maps.max() <= 1 and (maps[1:, 20, 30] > 0.9).all()
+    # the logarithm falls with the squared distance
+    drop = -maps[2].double().log()
+    assert drop[20, 50] / drop[20, 40] == pytest.approx((20.5**2 + 0.25) / (10.5**2 + 0.25), 1e-3)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        centered_gaussian(torch.tensor([0.0]), 4, 4)
 
 
-def listed(folder, rows):
-    path = folder / "points.csv"
-    path.write_text("file,part,x,y\n" + "\n".join(rows) + "\n")
-    photos = load_images(folder / "images", categories=["dogs", "cats"])
-    return path, photos
+def test_the_rows_are_the_maps_at_the_points(classifier, photos, pixels):
+    parameters = {"methods": {"edges": {}}, "window": 5, "seed": 0, "center": "edges"}
+    chosen = have_both(photos.parts).nonzero()[:, 0]
+    tiny = pixels / 10  # edges stay in [0, 1], as their Gaussian's mean has to
+    rows = animal_parts(classifier, photos, tiny, parameters)
+    assert rows["method"].value_counts().to_dict() == {"edges": 5, "centered Gaussian": 5}
+    own, center = (rows[rows["method"] == name] for name in ("edges", "centered Gaussian"))
+    assert own["image"].tolist() == chosen.tolist() == center["image"].tolist()
+    maps = edges(classifier, tiny[chosen], photos.targets[chosen])[:, 0]
+    means = paired_parts(part_windows(maps, [photos.parts[i] for i in chosen.tolist()]))
+    assert own[["eye", "foot"]].to_numpy() == pytest.approx(means.to_numpy())
+    assert own["peak"].tolist() == pytest.approx(maps.amax((1, 2)).tolist())
+    assert center["mean"].tolist() == pytest.approx(own["mean"].tolist(), rel=1e-3)
+    assert (center["eye"] > center["foot"]).mean() > 0.5  # photographers put faces in the middle
+    no_animal = photos.subset([1])
+    nothing = animal_parts(classifier, no_animal, tiny[:1], parameters)
+    assert len(nothing) == 0 and list(nothing) == list(rows)
 
 
-def test_keypoints_from_a_csv(folder):
-    rows = ["dogs/a.png,eye,128,100", "a.png,foot,20,240", "b.png,eye,256,128", "b.png,foot,10,10"]
-    path, photos = listed(folder, [*rows, "c.png,eye,1,1", "a.png,tail,1,1"])
-    points, left_out = read_keypoints(path, photos)
-    by_name = dict(zip(photos.names, points, strict=True))
-    # resize 256, crop 224: 16 pixels are cut on each side, 144 of the wide photo's left and right
-    assert by_name["dogs/a.png"] == {"eye": [(112.0, 84.0)], "foot": []}  # 240 - 16 is outside
-    assert by_name["cats/b.png"] == {"eye": [(112.0, 112.0)], "foot": []}
-    assert left_out["other_part"] == 1 and left_out["unknown_file"] == 1
-    assert left_out["outside"] == 2
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (["a.png,eye,300,10"], "lies outside a.png, which has 256 x 256"),
-        (["a.png,eye,left,10"], "line 2: .* is no point"),
-        (["a.png,eye,nan,10"], "lies outside"),
-        (["a.png,eye,10"], "line 2: a value is missing"),
-        (["c.png,eye,10,10"], "no point of eye, foot lies in any"),
-    ],
-)
-def test_a_bad_csv_is_named(folder, rows, message):
-    path, photos = listed(folder, rows)
-    with pytest.raises(ValueError, match=message):
-        read_keypoints(path, photos)
-
-
-def test_a_missing_csv_or_column_is_named(folder):
-    path, photos = listed(folder, [])
-    with pytest.raises(ValueError, match="no such file"):
-        read_keypoints(folder / "other.csv", photos)
-    path.write_text("file,x,y\na.png,1,2\n")
-    with pytest.raises(ValueError, match="expected the columns file,part,x,y"):
-        read_keypoints(path, photos)
+def test_the_annotated_animals_of_the_thousand():
+    table = pd.read_csv(TABLES / "thousand_points.csv")
+    parts = table.groupby("file")["part"].agg(set)
+    assert len(parts) == 45 and (parts == set(PARTS)).all()
+    assert (table[["x", "y"]] >= 0).all(axis=None)

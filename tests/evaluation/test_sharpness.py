@@ -1,12 +1,16 @@
-"""Total variation by hand."""
+"""Total variation by hand, and the rows of the protocol."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from lib.attribution import gradient
 from lib.copies.baselines import gaussian_blur
-from lib.evaluation.sharpness import total_variation
+from lib.evaluation.maps import magnitude, maps_by_label
+from lib.evaluation.removal import areas, removal_curves
+from lib.evaluation.sharpness import sharpness, total_variation
 
 
 def test_hand_values():
@@ -46,3 +50,21 @@ def test_bad_input():
         total_variation(torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match="empty must be"):
         total_variation(torch.ones(1, 4, 4), empty="zero")
+
+
+def test_rows_hold_what_the_functions_give(small):
+    photos, images = SimpleNamespace(targets=torch.tensor([0, 3])), torch.rand(2, 3, 8, 8)
+    methods = {"gradient": {}, "gradient x input": {"times_input": "gradient"}}
+    given = {"methods": methods, "fractions": [0, 0.5, 1], "fill": "mean", "seed": 1}
+    rows = sharpness(small, photos, images, given)
+    map_ = gradient(small, images, photos.targets)
+    for label, values in (("gradient", map_), ("gradient x input", images * map_)):
+        found, values = rows[rows["method"] == label], magnitude(values)
+        assert found["variation"].tolist() == pytest.approx(total_variation(values).tolist())
+        options = {"order": "lerf", "fractions": [0, 0.5, 1], "fill": "mean", "seed": 1}
+        curves = removal_curves(small, images, photos.targets, values, **options)
+        expected = areas(curves, "probability", ["image"])["area"]
+        assert found["lerf"].tolist() == pytest.approx(expected.tolist())
+    assert "lerf" not in sharpness(small, photos, images, {"methods": methods, "seed": 1})
+    with pytest.raises(KeyError, match="nothing"):
+        maps_by_label(small, images, photos.targets, {"x": {"times_input": "nothing"}})

@@ -1,9 +1,19 @@
 """Boxes from maps, IoU, boxes of the same size elsewhere."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from lib.evaluation.weak_localization import best_iou, boxes_from_maps, centered, iou, scattered
+from lib.attribution import edges
+from lib.evaluation.weak_localization import (
+    best_iou,
+    box_overlap,
+    boxes_from_maps,
+    centered,
+    iou,
+    scattered,
+)
 
 
 def rectangle(x0, y0, x1, y1, value=1.0, height=20, width=30):
@@ -85,3 +95,21 @@ def test_bad_input():
         best_iou(torch.rand(2, 4), [torch.rand(1, 4), torch.empty(0, 4)])
     with pytest.raises(ValueError, match="2 boxes for 1 images"):
         best_iou(torch.rand(2, 4), [torch.rand(1, 4)])
+
+
+def test_rows_of_photos_with_a_box_beside_the_box_moved(classifier, pixels, photos):
+    some = photos.subset(range(2))
+    parameters = {"methods": {"edges": {}}, "threshold": 0.2, "places": 3, "seed": 0}
+    rows = box_overlap(classifier, some, pixels[:2], parameters)
+    assert rows["image"].tolist() == [0, 1] and rows["method"].tolist() == ["edges", "edges"]
+    box = boxes_from_maps(edges(classifier, pixels[:2], some.targets).sum(1))
+    expected = best_iou(box, some.instances)
+    assert rows["iou"].tolist() == pytest.approx(expected.tolist())
+    moved = best_iou(centered(box, 224, 224), some.instances)
+    assert rows["centered"].tolist() == pytest.approx(moved.tolist())
+    assert rows["elsewhere"].between(0, 1).all()
+
+
+def test_no_boxes_no_rows(classifier, pixels, photos):
+    bare = SimpleNamespace(instances=[torch.empty(0, 4)] * 2, targets=photos.targets[:2])
+    assert box_overlap(classifier, bare, pixels[:2], {"methods": {}, "seed": 0}).empty

@@ -12,6 +12,8 @@ from lib.influence.functions import (
     Objective,
     network_objective,
     predicted_change,
+    retrain,
+    train,
 )
 from lib.influence.minimize import minimize
 from lib.influence.softmax_regression import fit, refit_without, softmax_regression
@@ -127,6 +129,20 @@ def test_softmax_regression_derivatives_equal_automatic_ones(regression):
     ]
     for ours, automatic in pairs:
         assert torch.allclose(ours, automatic, atol=1e-12)
+
+
+def test_training_and_retraining_end_where_the_closed_form_says():
+    objective, theta, _ = ridge()
+    x, y, n = objective.inputs, objective.labels, len(objective)
+    assert torch.allclose(train(objective, torch.zeros_like(theta)), theta, atol=1e-7)
+    for taken, tie in ((1.0, 0.0), (0.25, 0.0), (1.0, 2.0)):
+        ends = retrain(objective, theta, [4, 11], taken=taken, tie=tie)
+        for row, end in zip((4, 11), ends, strict=True):
+            weights = torch.ones(n, dtype=torch.float64)
+            weights[row] = 1 - taken
+            hessian = x.T @ (weights[:, None] * x) / n + 0.1 * torch.eye(5) + tie * torch.eye(5)
+            expected = torch.linalg.solve(hessian, x.T @ (weights * y) / n + tie * theta)
+            assert torch.allclose(end, expected, atol=1e-7)
 
 
 @pytest.mark.slow

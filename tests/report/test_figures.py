@@ -157,10 +157,10 @@ def test_pictures_draw_photos_maps_and_gaps(drawn):
 
 def rows():
     return pd.DataFrame(
-        {"method": method, "fraction": x, "score": value + 0.1 * photo - 0.2 * x, "photo": photo}
+        {"method": method, "fraction": x, "score": value + 0.1 * (k % 5) - 0.2 * x, "photo": k}
         for method, value in (("gradient", 0.2), ("random", 0.4))
         for x in (0.0, 0.5, 1.0)
-        for photo in range(5)
+        for k in range(10)
     )
 
 
@@ -169,11 +169,19 @@ def test_curves_are_means_with_the_interval_of_the_verdicts(drawn):
     (ax,), texts = drawn[0]
     assert [line.get_ydata()[0] for line in ax.lines] == pytest.approx([0.4, 0.6])
     (band,) = ax.collections  # those of controls would hide the others
-    low, high = statistics.mean_of([0.2, 0.3, 0.4, 0.5, 0.6]).interval()
+    low, high = statistics.mean_of([0.2, 0.3, 0.4, 0.5, 0.6] * 2).interval()
     edge = [y for x, y in band.get_paths()[0].vertices if x == 0]
     assert [min(edge), max(edge)] == pytest.approx([low, high])
     assert ax.xaxis.get_major_formatter()(0.5, 0) == "50%"
     assert "Gradient: 0.4 at 0, 0.2 at 1." in texts["alt"]
+
+
+def test_few_units_have_no_band_and_few_values_of_a_logarithmic_axis_are_all_marked(drawn):
+    few = rows().query("photo < 9").assign(copies=lambda f: 125 * 2 ** (2 * f["fraction"]))
+    figures.curves(few, x="copies", y="score", caption="c", log="x")
+    (ax,), _ = drawn[0]
+    assert not ax.collections
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["125", "250", "500"]
 
 
 def test_panels_and_rows_as_they_are(drawn):

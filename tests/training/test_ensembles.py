@@ -16,7 +16,7 @@ from lib.training import prior_experiment, priors
 from lib.training.ensemble_gradients import ATTRIBUTIONS, EnsembleSettings
 from lib.training.ensembles import Ensemble, initial, roc_auc, train_ensemble
 
-SMALL = {"hidden": (16, 8, 4), "epochs": 12, "lr": 1e-2, "references": 2, "steps": 4}
+SMALL = {"hidden": (16, 8, 4), "epochs": 12, "lr": 1e-2, "references": 2}
 
 
 def data(networks=3, rows=20, d=7, dtype=torch.float32, seed=0):
@@ -48,8 +48,6 @@ def test_the_ensemble_equals_one_network_at_a_time(attribution, bias):
     untrained = Ensemble(*start, found.validation_auc, found.epoch)
     for i in range(3):
         method = None if attribution is None else getattr(priors, attribution)
-        if attribution == "integrated_gradients":
-            method = partial(method, steps=4)
         if attribution == "expected_gradients":
             method = partial(expected_gradients_with_draws, epochs=iter(range(12)), key=i)
         best, curve = priors.train_one(
@@ -197,16 +195,26 @@ def test_shuffled_labels_keep_their_number_and_lose_their_place():
     assert mixed.train is splits.train and mixed.test_labels is splits.test_labels
 
 
-def test_logistic_regression_finds_a_line_and_chooses_on_validation():
+def test_logistic_regression_finds_a_line():
     x, y, xv, yv = data(networks=2, rows=60)
     y, yv = (x[:, :, 0] > 0).float(), (xv[:, :, 0] > 0).float()
     splits = Splits([4, 7], x, y, xv, yv, xv, yv)
-    found = prior_experiment.logistic_regression(splits, (0.1, 1e6))
-    assert found.index.tolist() == [4, 7] and found.min() > 0.9
+    found = prior_experiment.run_grid(splits, prior_experiment.OTHERS, (0.1, 1e6))
+    line = found[found["method"] == "logistic_regression"]
+    assert line["split"].tolist() == [4, 7] * 2 and found["test"].min() > 0.8
+    assert line["strength"].tolist() == [0.1, 0.1, 1e6, 1e6] and len(found) == 6
     flipped = Splits([4, 7], x, y, xv, yv, xv, 1 - yv)
-    assert prior_experiment.logistic_regression(flipped, (0.1, 1e6)).tolist() == pytest.approx(
-        (1 - found).tolist()
-    )
+    again = prior_experiment.run(flipped, "logistic_regression", 0.1)
+    assert again["test"].tolist() == pytest.approx((1 - line["test"][:2]).tolist())
+
+
+def test_results_are_kept(monkeypatch):
+    splits = Splits([0, 1, 2], *data(), *data()[2:])
+    first = prior_experiment.run(splits, "x_gradient", 1.0, **SMALL)
+    monkeypatch.setattr(prior_experiment, "train_ensemble", None)
+    pd.testing.assert_frame_equal(first, prior_experiment.run(splits, "x_gradient", 1.0, **SMALL))
+    with pytest.raises(TypeError):  # another strength is another training
+        prior_experiment.run(splits, "x_gradient", 2.0, **SMALL)
 
 
 def test_a_split_is_known_by_its_number_not_by_its_place():

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from lib.evaluation.sharpness import total_variation
 from lib.training import ensemble_gradients, ensembles, priors
 
 torch.manual_seed(0)
@@ -38,12 +37,6 @@ def test_gini_and_its_gradient_are_finite_for_zeros():
     dead = torch.zeros(4, 5, requires_grad=True)
     priors.sparsity(dead).backward()
     assert torch.isfinite(dead.grad).all()
-
-
-def test_smoothness_is_the_total_variation():
-    maps = torch.randn(4, 1, 9, 7)
-    torch.testing.assert_close(priors.smoothness(maps), total_variation(maps[:, 0]).mean())
-    assert priors.smoothness(torch.ones(2, 1, 5, 5)).item() == 0
 
 
 def test_the_gradient_of_the_x_gradient_prior_equals_finite_differences():
@@ -131,7 +124,7 @@ def test_closed_form_gradient_of_loss_and_prior_equals_finite_differences(attrib
     x = torch.randn(2, 9, 5, dtype=DOUBLE, generator=random)
     y = (torch.rand(2, 9, generator=random) < 0.5).to(DOUBLE)
     settings = ensemble_gradients.EnsembleSettings(
-        attribution, strength=0.7, references=3, steps=3, bias=bias, hidden=(7, 4)
+        attribution, strength=0.7, references=3, bias=bias, hidden=(7, 4)
     )
     weights, biases = ensembles.initial(5, settings, [0, 1], x)
 
