@@ -6,9 +6,10 @@ grid pointing game of Böhle, Fritz, Schiele 2021, in the form of Rao, Böhle, S
 network sees the whole grid at once. Chance is one over the number of cells.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import count, product
 
 import numpy as np
 import pandas as pd
@@ -58,16 +59,24 @@ def in_cells(targets: Sequence[int], cells: int) -> list[int]:
     """An order of photos in which every ``cells`` in a row are of different classes.
 
     Photos are taken in their order, a class's second one after the first of all classes, and so
-    on; what does not fill a mosaic is left out. No photo is in two mosaics.
+    on, each into the first mosaic that lacks its class; what does not fill a mosaic is left out.
+    No photo is in two mosaics.
     """
-    rounds: list[list[int]] = []
-    seen: dict[int, int] = {}
-    for photo, target in enumerate(int(target) for target in targets):
-        seen[target] = seen.get(target, -1) + 1
-        if seen[target] == len(rounds):
-            rounds.append([])
-        rounds[seen[target]].append(photo)
-    return [photo for photos in rounds for photo in photos[: len(photos) // cells * cells]]
+    classes = [int(target) for target in targets]
+    seen = defaultdict(count)
+    turns = [next(seen[target]) for target in classes]
+    full: list[int] = []
+    waiting: list[list[int]] = []
+    for photo in sorted(range(len(classes)), key=turns.__getitem__):
+        found = [m for m in waiting if classes[photo] not in [classes[other] for other in m]]
+        mosaic = found[0] if found else []
+        if not found:
+            waiting.append(mosaic)
+        mosaic.append(photo)
+        if len(mosaic) == cells:
+            waiting.remove(mosaic)
+            full += mosaic
+    return full
 
 
 def own_cell(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
