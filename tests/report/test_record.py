@@ -8,7 +8,7 @@ import pytest
 from support.projects import make_judged
 
 from lib.core import markup
-from lib.report import Report, claims
+from lib.report import Report
 from lib.report.verdicts import above, below, claim_verdict, identity, share, unmeasured
 
 
@@ -73,7 +73,7 @@ def test_bad_claims_are_refused(report, name, changes, says):
 
 
 def test_a_claim_that_the_data_cannot_speak_to_has_no_numbers(report, shown):
-    report.claim("PR-3", claims.undecided("a rule", unit="share"))
+    report.claim("PR-3", finding(verdict="inconclusive", n=0))
     (claim,) = report.read()["claims"]
     assert (claim["verdict"], claim["n"]) == ("inconclusive", 0)
     assert (claim["estimate"], claim["interval"]) == (None, [None, None])
