@@ -40,10 +40,8 @@ def project(tmp_path_factory):
     """A project with one good and one broken notebook, and the builder itself."""
     root = make_project(tmp_path_factory.mktemp("make") / "project")
     ours = shutil.ignore_patterns("__pycache__", "ledger.yaml")
-    for room in ("core", "report", "builder"):
-        shutil.copytree(ROOT / "lib" / room, root / "lib" / room, ignore=ours, dirs_exist_ok=True)
-    for name in ("lib/__init__.py", "Makefile"):
-        shutil.copy(ROOT / name, root / name)
+    shutil.copytree(ROOT / "lib", root / "lib", ignore=ours, dirs_exist_ok=True)
+    shutil.copy(ROOT / "Makefile", root / "Makefile")
     for name in ("requirements.txt", "constraints.txt", "pyproject.toml"):
         (root / name).touch()
     (root / "notebooks/01-sample.ipynb").unlink()

@@ -74,7 +74,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from lib.report import Report
+from lib.report import Report, say
 
 
 def found(verdict, estimate, low, high):
@@ -116,9 +116,11 @@ report.metric("wave.mean", mean)
 report.metric("wave.seconds", 1.25, wall_clock=True)
 report.provenance(seeds=[0], device="cpu")
 print("<script>alert(2)</script>")
-%% code remove-input
 name = "<script>alert(1)</script>.jpg *not bold* $x$"
-report.say("The mean is **{mean:.3f}** for {name}.", mean=mean, name=name)
+say.install()
+%% code
+%%say
+The mean is **{{ mean | f(3) }}** for {{ name }}.
 %% code remove-input
 rows = {
     "file": ["<script>alert(3)</script>.jpg", "b"],
