@@ -13,6 +13,7 @@ import jinja2
 TEMPLATES = Path(__file__).parent / "templates"
 MARK = "report"  # metadata key of output that may reach the page as HTML
 FOLDED = "<details><summary>{}</summary>\n\n{}\n\n</details>"  # Markdown under a word
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "mixed": "±", "inconclusive": "?", "invalid": "∅"}
 
 
@@ -39,14 +40,10 @@ def number(value: Any, digits: int = 3) -> str:
         text = f"{value:,.0f}"
     elif value and abs(value) < 1e-3:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        text = f"{mantissa} × 10^{int(exponent)}"
+        text = f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
     else:
         text = f"{value:#.{digits}g}".rstrip(".")
     return text.replace("-", "−")
-
-
-def html_number(value: Any, digits: int = 3) -> str:
-    return re.sub(r"\^(−?\d+)", r"<sup>\1</sup>", number(value, digits))
 
 
 @functools.cache
@@ -58,7 +55,7 @@ def environment(*folders: Path) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    found.filters["number"] = html_number
+    found.filters["number"] = number
     found.globals["symbols"] = SYMBOLS
     return found
 
@@ -76,7 +73,7 @@ def _cell(value: Any, digits: int) -> tuple[str, bool]:
         return "yes" if value else "no", False
     if value is None or isinstance(value, (int, float)):
         infinite = isinstance(value, float) and math.isinf(value)
-        return str(value) if infinite else html_number(value, digits), True
+        return str(value) if infinite else number(value, digits), True
     return "–" if str(value) in ("NaT", "<NA>") else str(value), False
 
 

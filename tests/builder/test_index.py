@@ -67,7 +67,7 @@ def test_the_ledger_lists_every_claim_with_its_status(html):
     assert re.findall(r'<tr id="([A-Z]+-\d)"', ledger) == ["SA-1", "SA-2", "SA-3", "QU-1", "NO-1"]
     assert "4 of 5 claims measured" in html
     assert "no report yet" in ledger
-    assert "[−0.500, −1.00 × 10<sup>−5</sup>]" in ledger
+    assert "[−0.500, −1.00 × 10⁻⁵]" in ledger
     assert "A &lt; B &amp; &lt;script&gt;" in ledger
 
 

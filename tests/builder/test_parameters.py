@@ -289,10 +289,10 @@ def test_names_of_methods_and_fills_are_those_of_the_library():
     for slug in project.slugs():
         schema = resolve_run(project, slug, "default").schema
         sources |= {(slug, name): p for name, p in schema.items()}
-    fills = [p for (_, name), p in sources.items() if name in ("fill", "other_fills")]
+    fills = [p for (_, name), p in sources.items() if name in ("fill", "fills")]
     methods = [p for p in sources.values() if "METHODS" in p.help]
-    assert len(fills) == 2
-    assert len(methods) == 9
+    assert len(fills) == 1
+    assert len(methods) == 3
     for parameter, known in [(p, FILLS) for p in fills] + [(p, METHODS) for p in methods]:
         many = isinstance(parameter.default, list)
         for name in known:
@@ -301,7 +301,7 @@ def test_names_of_methods_and_fills_are_those_of_the_library():
             parameter.check(["grad"] if many else "grad", "file", HERE)
     # a list of names is one of methods or fills, or says itself what it may hold
     others = {name for (_, name), p in sources.items() if p.type == list[str]}
-    assert others == {"networks", "parts"}
+    assert others == {"networks"}
 
 
 def test_every_number_of_a_report_has_a_range():

@@ -206,13 +206,13 @@ def test_table_is_escaped_captioned_and_formatted(report, shown):
 
 def test_verdicts_need_every_claim(report, shown):
     report.claim("PR-1", finding())
-    with pytest.raises(ValueError, match="PR-2, PR-3, PR-4"):
+    with pytest.raises(ValueError, match="PR-2, PR-3, PR-4, PR-5, PR-6"):
         report.verdicts()
-    for name in ("PR-2", "PR-3", "PR-4"):
+    for name in ("PR-2", "PR-3", "PR-4", "PR-5", "PR-6"):
         report.claim(name, finding(verdict="inconclusive", rule="<b>rule</b>"))
     report.verdicts()
     html = shown[0][1]
-    assert html.count("<tbody") == 4
+    assert html.count("<tbody") == 6
     assert "&lt;b&gt;rule" in html
 
 
@@ -228,7 +228,7 @@ def test_verdicts_need_every_claim(report, shown):
         (12345.6, "12,346"),
         (0.0, "0.00"),
         (7, "7"),
-        (1e-5, "1.00 × 10^−5"),
+        (1e-5, "1.00 × 10⁻⁵"),
         (None, "–"),
     ],
 )
