@@ -124,7 +124,7 @@ def pictures(
     """
     count = max(len(row) for row in rows)
     names = ["\n".join(wrap(label(name), 11)) for name in row_names]
-    heads = ["\n".join(wrap(label(name), max(8, 58 // count))) for name in columns]
+    heads = [_wrapped(label(name), 58 // count) for name in columns]
     left = 0.2 * max([1 + name.count("\n") for name in names], default=0)
     top = 0.19 * max([1 + head.count("\n") for head in heads], default=0) + 0.03
     cell = cell or (WIDTH - left) / count
@@ -140,10 +140,15 @@ def pictures(
             if c < len(row) and row[c] is not None:
                 _picture(ax, row[c], signed)
             if r == 0 and c < len(heads):
-                ax.set_title(heads[c], fontsize=10, pad=3)
+                ax.set_title(heads[c], fontsize=10 if count < 6 else 8.5, pad=3)
             if c == 0 and r < len(names):
                 ax.set_ylabel(names[r], fontsize=10, labelpad=3)
     show(fig, caption=caption, alt=alt, photo=True, cover=cover)
+
+
+def _wrapped(name: str, width: int) -> str:
+    """A name in lines of at most ``width`` letters where its words allow."""
+    return "\n".join(wrap(name, max(width, 6), break_long_words=False))
 
 
 def gallery(
@@ -392,13 +397,17 @@ def matrix(
     height = 0.34 * len(table) + 1.1
     fig, ax = plt.subplots(figsize=(WIDTH, height), layout="constrained")
     colors = {"cmap": "viridis"} if center is None else {"cmap": "RdBu_r", "center": center}
-    sns.heatmap(table, annot=True, fmt=form, cbar=False, ax=ax, annot_kws={"size": 10}, **colors)
+    text = table.map(lambda value: f"{value:{form}}" if pd.notna(value) else "")
+    text = text.replace(r"^-(0\.?0*)$", r"\1", regex=True)  # there is no -0.0
+    sns.heatmap(table, annot=text, fmt="", cbar=False, ax=ax, annot_kws={"size": 10}, **colors)
     ax.set_yticks(ax.get_yticks(), [label(str(name)) for name in table.index], rotation=0)
-    heads = ["\n".join(wrap(label(str(name)), 10)) for name in table.columns]
-    ax.set_xticks(ax.get_xticks(), heads, rotation=0)
+    many = len(table.columns) > 7
+    heads = [label(str(name)) if many else _wrapped(label(str(name)), 10) for name in table.columns]
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if many else {"rotation": 0}
+    ax.set_xticks(ax.get_xticks(), heads, **turned)
     ax.set(xlabel="", ylabel="")
     told = [
-        f"{label(str(name))}: " + ", ".join(f"{label(str(k))} {v:{form}}" for k, v in row.items())
-        for name, row in table.iterrows()
+        f"{label(str(name))}: " + ", ".join(f"{label(str(k))} {v}" for k, v in row.items() if v)
+        for name, row in text.iterrows()
     ]
     show(fig, caption=caption, alt=" ".join([alt, *told[:TOLD]]), cover=cover)
