@@ -57,6 +57,7 @@ def imports() -> set[str]:
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         sources += ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    sources = [source for source in sources if not source.startswith("%%")]
     names = set()
     for source in sources:
         for node in ast.walk(ast.parse(source)):

@@ -1,6 +1,7 @@
 """The form of what we annotated in a public folder's photos, which the tests do not have."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from lib.data.annotations import COLUMNS
 
 
 def rows(what: str) -> list[dict[str, str]]:
-    path = imagenet.TABLES / f"thousand_{what}.csv"
+    path = Path(__file__).parents[2] / f"params/thousand/{what}.csv"
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         found = list(reader)

@@ -1,11 +1,12 @@
 """Windows at annotated points: by hand, at borders, outside, and as rows."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
 
 from lib.attribution import edges
-from lib.data.imagenet import TABLES
 from lib.evaluation.parts import (
     PARTS,
     animal_parts,
@@ -115,7 +116,7 @@ def test_the_rows_are_the_maps_at_the_points(classifier, photos, pixels):
 
 
 def test_the_annotated_animals_of_the_thousand():
-    table = pd.read_csv(TABLES / "thousand_points.csv")
+    table = pd.read_csv(Path(__file__).parents[2] / "params/thousand/points.csv")
     parts = table.groupby("file")["part"].agg(set)
     assert len(parts) == 45 and (parts == set(PARTS)).all()
     assert (table[["x", "y"]] >= 0).all(axis=None)
