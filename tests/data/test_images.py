@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import itertools
 import os
+import shutil
 import threading
 import unicodedata
 from pathlib import Path
@@ -14,7 +15,7 @@ from support.photos import photo_folder, save, small
 
 from lib.data import imagenet
 from lib.data.files import Crop, decode
-from lib.data.images import ImageError, load_images
+from lib.data.images import ImageError, load_images, load_photos
 
 
 @pytest.fixture
@@ -411,3 +412,23 @@ def test_sha256(folder, monkeypatch):
 def test_bad_parameters(folder, options, message):
     with pytest.raises(ImageError, match=message):
         small(folder, **options)
+
+
+def test_photos_without_labels_are_a_file_or_the_first_of_a_folder(folder, tmp_path):
+    names = sorted(p for p in folder.rglob("*") if p.suffix in (".png", ".jpg"))
+    one = load_photos(names[0], size=32)
+    assert one.names == [names[0].name] and one.pixels().shape == (1, 3, 32, 32)
+    for k in range(3):
+        shutil.copy(names[k], tmp_path / f"{k}{names[k].suffix}")
+    (tmp_path / "notes.txt").write_text("no photo")
+    some = load_photos(tmp_path, size=32, limit=2)
+    assert [name[0] for name in some.names] == ["0", "1"]
+
+
+@pytest.mark.parametrize("what", ["missing.jpg", "empty", "text.jpg"])
+def test_what_is_no_photo_is_refused_in_one_line(tmp_path, what):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.jpg").write_text("this is no image")
+    with pytest.raises(ImageError, match=what) as caught:
+        load_photos(tmp_path / what)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,50 @@
+"""Networks that have forgotten: what is shuffled, what stays, and the original untouched."""
+
+import pytest
+import torch
+
+from lib.core import store
+from lib.networks.randomize import randomized, weighted_layers
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 16, 16)
+
+
+def weights(classifier):
+    return {name: value.clone() for name, value in classifier.named_parameters()}
+
+
+def test_nothing_randomized_is_the_same_network(small, images):
+    made = randomized(small, 0)
+    assert torch.equal(made(images), small(images))
+
+
+def test_the_last_layers_are_shuffled_and_the_original_is_untouched(small, images):
+    before, scores = store.digest(small.state_dict()), small(images)
+    made = randomized(small, 1, seed=4)
+    assert store.digest(small.state_dict()) == before and torch.equal(small(images), scores)
+    last = weighted_layers(small)[-1]
+    old, new = weights(small), weights(made)
+    changed = [name for name in old if not torch.equal(old[name], new[name])]
+    assert changed and all(name.startswith(last) for name in changed)
+    for name in old:  # the same values in another order
+        assert torch.equal(old[name].flatten().sort().values, new[name].flatten().sort().values)
+    again, other = randomized(small, 1, seed=4), randomized(small, 1, seed=5)
+    assert torch.equal(again(images), made(images))
+    assert not torch.equal(other(images), made(images))
+
+
+def test_layers_by_name(small, images):
+    first = weighted_layers(small)[0]
+    old, new = weights(small), weights(randomized(small, [first]))
+    assert {name.rpartition(".")[0] for name in old if not torch.equal(old[name], new[name])} == {
+        first
+    }
+
+
+@pytest.mark.parametrize("layers", [["nowhere"], 999, -1])
+def test_layers_that_are_not_there_are_refused(small, layers):
+    with pytest.raises(ValueError, match=r"nowhere|999|-1"):
+        randomized(small, layers)
