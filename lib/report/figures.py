@@ -270,7 +270,8 @@ def intervals(
         if part.interval is not None:
             ax.plot(part.interval, [row, row], linewidth=2.5, solid_capstyle="butt", **style)
         if part.estimate is not None:
-            ax.plot(part.estimate, row, marker, color=shade, markersize=7)
+            edge = {"markeredgecolor": "white"} if marker == "X" else {}
+            ax.plot(part.estimate, row, marker, color=shade, markersize=9 if edge else 7, **edge)
             told.append(f"{name}: {say.between(part)}, {part.verdict}.")
         if zero is None and part.threshold is not None:
             ax.plot([part.threshold] * 2, [row - 0.4, row + 0.4], color=BLACK, linewidth=1.2)

@@ -77,7 +77,9 @@ def _shown(value: Any) -> Any:
     if isinstance(value, (_Text, jinja2.Undefined)):
         return str(value)  # of what is undefined: it raises
     if isinstance(value, str):
-        return markup.escape_markdown(value)
+        text = markup.escape_markdown(value)
+        before, after = value[:1].isspace(), value[-1:].isspace()  # of ", " between two names
+        return " " * before + text + " " * (after and bool(text))
     if isinstance(value, int) and not isinstance(value, bool):
         return markup.number(value)
     if value is None or isinstance(value, bool) or not hasattr(value, "__float__"):

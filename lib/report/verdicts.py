@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
+from lib.core import markup
 from lib.report import statistics
 from lib.report.statistics import LEAST, LEVEL, NEVER
 
@@ -86,7 +87,8 @@ class Part:
     @property
     def needed_n(self) -> int | None:
         """The n that would decide an inconclusive part at the effect seen; ``None``: never here."""
-        return self.needed(self.alpha) if self.verdict == "inconclusive" else None
+        least = self.needed(self.alpha) if self.verdict == "inconclusive" else None
+        return None if least is None else max(least, self.n + 1)  # these n were not enough
 
     def record(self) -> dict[str, Any]:
         """The part for the results file."""
@@ -98,25 +100,25 @@ class Part:
 
 def above(values: ArrayLike, margin: float = 0.0, **about: Any) -> Part:
     """The mean of ``values`` > ``margin``. To claim a > b, pair by pair, pass a - b."""
-    rule = f"The interval of the mean lies above {margin:g}."
+    rule = f"The interval of the mean lies above {_told(margin)}."
     return _mean(statistics.mean_of(_numbers(values)), margin, np.inf, rule, about)
 
 
 def below(values: ArrayLike, margin: float = 0.0, **about: Any) -> Part:
     """The mean of ``values`` < ``margin``."""
-    rule = f"The interval of the mean lies below {margin:g}."
+    rule = f"The interval of the mean lies below {_told(margin)}."
     return _mean(statistics.mean_of(_numbers(values)), -np.inf, margin, rule, about)
 
 
 def equal(values: ArrayLike, within: float, **about: Any) -> Part:
     """The mean of ``values`` is 0 within ``within``."""
-    rule = f"The interval of the mean lies within ±{within:g}."
+    rule = f"The interval of the mean lies within ±{_told(within)}."
     return _mean(statistics.mean_of(_numbers(values)), -within, within, rule, about)
 
 
 def difference(a: ArrayLike, b: ArrayLike, margin: float = 0.0, **about: Any) -> Part:
     """The mean of group ``a`` - the mean of group ``b`` > ``margin``: independent groups, Welch."""
-    rule = f"Welch's interval of the difference of means lies above {margin:g}."
+    rule = f"Welch's interval of the difference of means lies above {_told(margin)}."
     sample = statistics.difference_of(_numbers(a), _numbers(b))
     return _mean(sample, margin, np.inf, rule, about)
 
@@ -126,7 +128,7 @@ def share(successes: int, n: int, above: float, **about: Any) -> Part:
     successes, n, above = index(successes), index(n), float(above)
     if not (0 <= successes <= n and n > 0 and 0 < above < 1):
         raise ValueError(f"{successes} of {n} against {above} is not a share")
-    rule = f"The exact interval of the share lies above {above:g}."
+    rule = f"The exact interval of the share lies above {_told(above)}."
     return _binomial(successes, n, above, rule, about, threshold=above)
 
 
@@ -150,7 +152,7 @@ def identity(errors: ArrayLike, tolerance: float, *, fails=False, **about: Any) 
     size = np.abs(_numbers(errors))
     low, high, tolerance = float(size.min()), float(size.max()), float(tolerance)
     return Part(
-        rule=f"Every error is {'above' if fails else 'at most'} {tolerance:g}.",
+        rule=f"Every error is {'above' if fails else 'at most'} {_told(tolerance)}.",
         n=len(size),
         holds=low > tolerance if fails else high <= tolerance,
         estimate=low if fails else high,
@@ -163,6 +165,11 @@ def identity(errors: ArrayLike, tolerance: float, *, fails=False, **about: Any) 
 def unmeasured(why: str, **about: Any) -> Part:
     """A part that the data at hand cannot speak to ("no photo has a box"): inconclusive, n = 0."""
     return Part(rule="", n=0, why=why, **about)
+
+
+def _told(number: float) -> str:
+    small = 0 < abs(number) < 1e-3
+    return markup.number(number) if small else f"{number:.3g}".replace("-", "−")
 
 
 def _numbers(values: ArrayLike) -> np.ndarray:
@@ -278,18 +285,21 @@ def claim_verdict(
     for part in (part for part in parts if part.core):
         sure = part.holds is not None or m * p(part, single) < part.alpha
         decided = part.verdict in (every, "invalid") or (part.verdict == single and sure)
-        groups.setdefault(part.verdict if decided else "undecided", []).append(part)
+        weak = f"{single} by itself, not surely enough" if part.verdict == single else "undecided"
+        groups.setdefault(part.verdict if decided else weak, []).append(part)
     verdict = "inconclusive"
     if m and len(groups[every]) == m:
         verdict = every
     elif groups[single]:
         verdict = "mixed" if groups[every] and not existential else single
-    told = [f"{name}: {', '.join(x.of for x in group)}" for name, group in groups.items() if group]
+    told = {name: "; ".join(part.of for part in group) for name, group in groups.items() if group}
+    alone = m and list(told) == [verdict]
+    reason = told[verdict] if alone else ". ".join(f"{k}: {names}" for k, names in told.items())
     tested = [part for part in counted if part.holds is None]
     ends = [(p(part, every), m * p(part, single)) for part in tested]
     return Judgment(
         verdict,
-        "; ".join(told if m else ["no part counts", *told]),
+        reason if m else f"no part counts. {reason}".strip(". "),
         min(1.0, 2 * max(e for e, _ in ends), 2 * min(s for _, s in ends)) if tested else None,
         _needed_n(tested, m, existential) if verdict == "inconclusive" else None,
         tuple(parts),

@@ -77,7 +77,7 @@ def test_a_claim_that_the_data_cannot_speak_to_has_no_numbers(report, shown):
     (claim,) = report.read()["claims"]
     assert (claim["verdict"], claim["n"]) == ("inconclusive", 0)
     assert (claim["estimate"], claim["interval"]) == (None, [None, None])
-    assert markup.parts().estimate(claim) == "not measurable here"
+    assert markup.parts().estimate(claim) == "not measured here"
 
 
 def test_a_claim_or_metric_is_recorded_once(report):
@@ -306,7 +306,7 @@ def test_a_claim_without_a_part_that_counts_has_no_numbers(second, shown):
     assert (claim["verdict"], claim["n"], claim["estimate"]) == ("inconclusive", 0, None)
     assert [part["estimate"] for part in claim["parts"]] == [0.9, 0.9]
     row = markup.parts().verdict_row(claim)
-    assert "not measurable here" in row and "No part counts." in row
+    assert "not measured here" in row and "No part counts." in row
     assert row.count("its control failed, “a &gt; d” is inconclusive") == 2
 
 

@@ -75,7 +75,7 @@ def test_the_background():
     random = np.random.default_rng(0)
 
     def verdict(smoothgrad, n=15):
-        mean = {"chance": 0.6, MAPS[0]: 0.6, MAPS[1]: 0.65, MAPS[2]: smoothgrad}
+        mean = {"chance": 0.6, MAPS[0]: 0.6, MAPS[1]: 0.65, MAPS[2]: smoothgrad, "edges": 0.6}
         outside = {name: m + 0.01 * random.standard_normal(n) for name, m in mean.items()}
         return judge(SLUG, "PR-3", outside=pd.DataFrame(outside), **less()).verdict
 

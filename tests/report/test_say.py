@@ -20,6 +20,7 @@ from lib.report.verdicts import above
         ("{{ n }} photos", "12,000 photos"),
         ("{{ ['grad_cam', 'rise', 'x'] | words }}", r"Grad\-CAM, RISE and x"),
         ("{{ ['rise'] | words }}", "RISE"),
+        ("1{{ ', ' if x > 0 }}2", r"1\, 2"),
         ("{{ name }}", r"a\_b\<i\>"),
         ("{% if x > 0 %}up{% endif %}{{ 'down' if x < 0 }}", "up"),
         ("{{ between((0.5, (0.25, 0.75))) }}", "0.500 [0.250, 0.750]"),

@@ -301,10 +301,11 @@ def test_an_existential_claim_is_the_contrary_of_one_about_all(parts):
 def test_the_reason_says_which_part_is_what():
     mixed = claim_verdict([YES, NO, OPEN, WEAK, INVALID]).reason
     assert mixed == (
-        "supported: supported; contradicted: contradicted; "
-        "undecided: inconclusive, contradicted; invalid: invalid"
+        "supported: supported. contradicted: contradicted. undecided: inconclusive. "
+        "contradicted by itself, not surely enough: contradicted. invalid: invalid"
     )
-    assert claim_verdict([INVALID]).reason == "no part counts; invalid: invalid"
+    assert claim_verdict([YES, YES]).reason == "supported; supported"  # each part by its name
+    assert claim_verdict([INVALID]).reason == "no part counts. invalid: invalid"
     assert claim_verdict([]).reason == "no part counts"
 
 
