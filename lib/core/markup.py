@@ -14,6 +14,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 MARK = "report"  # metadata key of output that may reach the page as HTML
 FOLDED = "<details><summary>{}</summary>\n\n{}\n\n</details>"  # Markdown under a word
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_GREEK = {"alpha": "α", "beta": "β", "lambda": "λ", "sigma": "σ"}
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "mixed": "±", "inconclusive": "?", "invalid": "∅"}
 
 
@@ -27,6 +28,11 @@ def show(mime: str, content: str) -> None:
 def escape_markdown(text: str) -> str:
     """Text as Markdown that shows just that text: all punctuation is backslash-escaped."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def quote(sentence: str) -> str:
+    """A document's sentence as it is read: `$w$` is w, `$\\alpha$` is α."""
+    return re.sub(r"\$\\?(\w+)\$", lambda found: _GREEK.get(found[1], found[1]), sentence)
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -55,7 +61,7 @@ def environment(*folders: Path) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    found.filters["number"] = number
+    found.filters |= {"number": number, "quote": quote}
     found.globals["symbols"] = SYMBOLS
     return found
 

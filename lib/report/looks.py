@@ -15,7 +15,7 @@ from torch import Tensor
 
 WIDTH = 6.0  # inches
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, RED, PINK, GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
+BLUE, RED, PINK, GRAY, BROWN = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A", "#7A5C00"
 PALETTE = [BLUE, RED, GREEN, ORANGE, PINK, SKY, GRAY, BLACK]
 DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (6, 2, 1, 2))]
 CONTROLS = ("random", "edges")  # maps that know nothing of the network
@@ -43,7 +43,7 @@ METHOD_LOOK: dict[str, tuple[str, str, str]] = {
     "unregularized": ("No prior", GRAY, "-"),
     "unregularized_without_bias": ("No prior, no biases", BLACK, "--"),
     "random": ("Random", GRAY, ":"),
-    "edges": ("Edges (Sobel)", BLACK, ":"),
+    "edges": ("Edges (Sobel)", BROWN, ":"),
 }
 
 sns.set_theme(
