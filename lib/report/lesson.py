@@ -76,7 +76,7 @@ class Lesson(Report):
         self.provenance(rows=known | {f"{protocol} {len(known) + 1}": made["sha256"]})
         return rows
 
-    def claim(self, name: str, parts: Sequence[Part], **facts: Any) -> Judgment:
+    def claim(self, name: str, parts: Sequence[Part], **facts: Any) -> None:
         """Judge a claim by its parts and record it: see :func:`lib.report.verdicts.claim_verdict`.
 
         Whether it is existential, and what others published, is the ledger's. ``facts`` are those
@@ -87,7 +87,6 @@ class Lesson(Report):
         judgment = claim_verdict(parts, *given)
         super().claim(name, judgment, **facts)
         self.judged[name] = judgment
-        return judgment
 
     def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:
         """Show a pandas frame; ``caption`` is a template of :mod:`lib.report.say`."""

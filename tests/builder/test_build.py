@@ -311,7 +311,8 @@ def test_an_experiment_goes_to_its_own_folder(tmp_path):
     before = state(root / ".")
     done = reports(root, "build", "brief", "--set", "steps=9")
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1].endswith("reports/default/ is untouched.")
+    assert "reports/default/ is untouched." in done.stdout
+    assert "make compare A=reports/default B=reports/custom" in done.stdout.splitlines()[-1]
     results = read_results(root / "reports/custom/02-brief.json")
     assert results["metrics"] == {"steps": 9}
     assert results["provenance"]["command"] == "make 02-brief SET=steps=9"

@@ -53,7 +53,8 @@ def test_a_claim_is_judged_and_told(tmp_path, monkeypatch):
     lesson = open_lesson(SLUG, {})
     steps = [float(step) for step in range(20)]
     parts = [above(steps, of=of, unit="photo") for of in ("one", "two", "three")]
-    assert lesson.claim("PR-5", parts).verdict == "supported"
+    lesson.claim("PR-5", parts)
+    assert lesson.judged["PR-5"].verdict == "supported"
     told = lesson.told("PR-5")
     assert told["supported"] and not told["mixed"] and told["n"] == 20
     assert list(lesson.parts("PR-5")) == ["one", "two", "three"]
