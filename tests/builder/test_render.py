@@ -332,7 +332,10 @@ def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("JU-1", ["2 parts: 2 supported", '<q lang="ko">IG의', "Every error is at most 1.00 × 10⁻⁶."]),
+        (
+            "JU-1",
+            ["2 parts: 2 supported", '<q lang="ko">IG의', "Every error is at most 1.00 × 10⁻⁶."],
+        ),
         ("JU-2", ["3 parts: 1 supported, 1 contradicted, 1 inconclusive", "&lt;b&gt;mask"]),
         ("JU-2", ["A paper &amp; its notebook, 2017", "<dt>mask</dt><dd>44.0, 43.1</dd>"]),
         ("JU-2", [" photos would decide it. With n = 20 a distance of "]),
