@@ -140,13 +140,13 @@ def test_sg4_own_cell_counts_only_above_edges():
     ],
 )
 def test_sg5(apart, verdict):
-    assert judged("SG-5", apart=apart).verdict == verdict
+    assert judged("SG-5", apart=apart, rivals=RIVALS).verdict == verdict
 
 
 def test_sg5_leaves_out_mosaics_whose_maps_are_equal():
     apart = four(0.8, 0.6)
     apart.loc[0, "guided_backprop"] = np.nan
-    assert [part.n for part in judged("SG-5", apart=apart).parts] == [N, N, N - 1]
+    assert [part.n for part in judged("SG-5", apart=apart, rivals=RIVALS).parts] == [N, N, N - 1]
 
 
 # --- SG-6 ----------------------------------------------------------------------------------------
