@@ -17,7 +17,7 @@ endif
 
 CLI   := $(PYTHON) -m lib.builder
 SLUGS := $(sort $(basename $(notdir $(wildcard notebooks/[0-9a-z]*.ipynb))))
-ROWS  := $(basename $(notdir $(shell grep -ls 'lib[.]rows' notebooks/[0-9a-z]*.ipynb)))
+ROWS  := $(basename $(notdir $(shell grep -ls 'lesson[.]rows' notebooks/[0-9a-z]*.ipynb)))
 TARGETS := help env explain reports index test quick bench verify compare rows clean-rows estimate lab clean
 PLAIN := $(filter-out $(SLUGS) $(TARGETS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
 
@@ -52,7 +52,9 @@ reports: $(SET_UP) ## render what is not current, or all of it anew [ANEW=1], an
 FIRST := $(foreach number,04 12 01 09 07 02 06 03 10,$(filter $(number)-%,$(SLUGS)))
 
 explain: $(SET_UP) ## explain a photo of yours [PHOTO=cat.jpg CLASS=tabby CLASSIFIER= WEIGHTS=]
-	@$(CLI) build 00-explain $(GIVEN)
+	@$(CLI) build 00-explain $(GIVEN) $(if $(PHOTO),--value "photo=$$PHOTO") \
+	  $(if $(CLASS),--value "label=$$CLASS") $(if $(CLASSIFIER),--value "classifier=$$CLASSIFIER") \
+	  $(if $(WEIGHTS),--value "weights=$$WEIGHTS")
 
 each: $(FIRST:%=each-%) $(SLUGS:%=each-%)
 

@@ -5,8 +5,6 @@ are not counted as code.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -38,18 +36,3 @@ def test_code_is_short_and_prose_is_not(path):
     assert not [line for cell in code for line in cell if len(line) > COLUMNS]
     assert lines <= WHOLE
     assert words >= WORDS * lines
-
-
-def test_numbers_in_prose_are_computed(path):
-    code, _ = cells(path)
-    source = "\n".join(line for cell in code for line in cell)
-    assert "report.say(" not in source and "lesson.say(" not in source
-
-
-def test_style(path):
-    rules = ["--select", "A,E,F,I,B,UP,C4,SIM,NPY", "--isolated", "--line-length", "100"]
-    for given in (["check", *rules], ["format", "--check", "--isolated", "--line-length", "100"]):
-        found = subprocess.run(
-            [sys.executable, "-m", "ruff", *given, path], capture_output=True, text=True
-        )
-        assert found.returncode == 0, found.stdout

@@ -18,8 +18,6 @@ from lib.builder.console import problem, say
 from lib.builder.overrides import resolve_run
 from lib.builder.workspace import CODE, CUSTOM, Project, ReportFailed, UsageError
 
-PHOTO = {"PHOTO": "photo", "CLASS": "label", "CLASSIFIER": "classifier", "WEIGHTS": "weights"}
-
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib.builder", description=__doc__)
@@ -30,6 +28,7 @@ def arguments() -> argparse.ArgumentParser:
     build.add_argument("--profile", default="default", help="folder of params/ to start from")
     build.add_argument("--params", help="a YAML file whose values replace the profile's")
     build.add_argument("--set", help="values that replace all others: 'steps=50 noise=0.2'")
+    build.add_argument("--value", action="append", default=[], help="one, raw: 'photo=my cat.jpg'")
     build.add_argument("--no-index", action="store_true", help="leave index.html as it is")
     build.add_argument("--force", action="store_true", help="make them even if they are current")
     build.add_argument("--timeout", type=float, default=3600, help="seconds that a cell may run")
@@ -47,13 +46,9 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def settings(slug: str, given: str | None) -> str | None:
-    """SET, and for a photo of one's own what PHOTO, CLASS, CLASSIFIER and WEIGHTS say."""
-    found = {name: os.environ.get(variable, "") for variable, name in PHOTO.items()}
-    if "explain" not in slug or not any(found.values()):
-        return given
-    words = [f"{name}={shlex.quote(value)}" for name, value in found.items() if value]
-    return " ".join([*words, *([given] if given else [])])
+def settings(given: argparse.Namespace) -> str | None:
+    """SET, and what was given name by name, quoted: a file may have any name."""
+    return " ".join([*map(shlex.quote, given.value), *filter(None, [given.set])]) or None
 
 
 def build(project: Project, given: argparse.Namespace) -> int:
@@ -63,7 +58,7 @@ def build(project: Project, given: argparse.Namespace) -> int:
     if given.timeout <= 0:
         raise UsageError("--timeout must be positive")
     runs = [
-        resolve_run(project, name, given.profile, given.params, settings(name, given.set))
+        resolve_run(project, name, given.profile, given.params, settings(given))
         for name in given.names
     ]
     status, touched = 0, any(project.failed(run.target, run.slug).exists() for run in runs)

@@ -6,48 +6,42 @@ A side is a results file, a folder of them, or either at a git revision: HEAD~3:
 from __future__ import annotations
 
 import json
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from jinja2 import TemplateError
 
 from lib.builder import page
 from lib.builder.build import put_in_place
 from lib.builder.check import page_problems
 from lib.builder.compare import compare
 from lib.builder.parameters import shorten
+from lib.builder.provenance import git
 from lib.builder.workspace import CUSTOM, Project, UsageError
 
+# what says how the numbers were made; parameters have a table of their own
+OF_THE_RUN = ("profile", "changed", "parameter ", "provenance ")
 ORDER = {"CHANGED": 0, "EDGE": 1, "WALL-CLOCK": 2, "PASS": 3}
-
-
-def _git(project: Project, *words: str) -> str:
-    done = subprocess.run(
-        ["git", *words], cwd=project.root, capture_output=True, text=True, encoding="utf-8"
-    )
-    if done.returncode:
-        raise UsageError(f"git {words[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    return done.stdout
 
 
 def _texts(project: Project, side: str) -> dict[str, str]:
     """The results files of one side, by name."""
     path, (revision, colon, inside) = Path(side).expanduser(), side.partition(":")
-    try:
-        if path.is_dir():
-            return {file.name: file.read_text(encoding="utf-8") for file in path.glob("*.json")}
-        if path.is_file():
-            return {path.name: path.read_text(encoding="utf-8")}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{shorten(side)}: {error}") from None
-    if not colon:
+    if path.is_dir() or path.is_file():
+        files = path.glob("*.json") if path.is_dir() else [path]
+        return {file.name: file.read_text(encoding="utf-8") for file in files}
+    if not colon or side.startswith("-"):
         raise UsageError(f"{shorten(side)}: no such file or folder (or REVISION:reports/default)")
-    if inside.endswith(".json"):
-        return {Path(inside).name: _git(project, "show", side)}
-    names = _git(project, "ls-tree", "--name-only", revision, inside.rstrip("/") + "/").split("\n")
-    return {
-        Path(n).name: _git(project, "show", f"{revision}:{n}") for n in names if n[-5:] == ".json"
-    }
+    names = [inside]
+    if not inside.endswith(".json"):
+        tree = f"{revision}:./{inside}"
+        names = (git(project.root, "ls-tree", "-z", "--name-only", tree) or "").split("\0")
+        names = [f"{inside.rstrip('/')}/{name}" for name in names if name.endswith(".json")]
+    texts = {Path(name).name: git(project.root, "show", f"{revision}:./{name}") for name in names}
+    if None in texts.values():
+        raise UsageError(f"{shorten(side)}: git knows of no such file")
+    return texts
 
 
 def read_side(project: Project, side: str) -> dict[str, dict[str, Any]]:
@@ -57,7 +51,11 @@ def read_side(project: Project, side: str) -> dict[str, dict[str, Any]]:
         UsageError: nothing is there, or a file is not a results file; one line that names it.
     """
     found = {}
-    for name, text in _texts(project, side).items():
+    try:
+        texts = _texts(project, side)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{shorten(side)}: {error}") from None
+    for name, text in texts.items():
         try:
             results = json.loads(text)
             found[results["report"]] = results
@@ -105,7 +103,8 @@ def _claims(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
 
 def contrast(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Everything that the page shows of one report in two runs."""
-    status = {what: kind for kind, what, _ in compare(old, new)}
+    lines = {what: kind for kind, what, _ in compare(old, new)}
+    status = {what: kind for what, kind in lines.items() if not what.startswith(OF_THE_RUN)}
     names = [name for name in old["metrics"] if name in new["metrics"]]
     metrics = [(n, old["metrics"][n], new["metrics"][n], status.get(n, "PASS")) for n in names]
     values = old["parameters"], new["parameters"]
@@ -134,12 +133,12 @@ def write_comparison(project: Project, a: str, b: str) -> tuple[Path, bool]:
     both = sorted(old.keys() & new.keys())
     if not both:
         raise UsageError(f"{shorten(a)} and {shorten(b)} have no report in common")
+    alone = {a: sorted(old.keys() - new.keys()), b: sorted(new.keys() - old.keys())}
     try:
         reports = [contrast(old[slug], new[slug]) for slug in both]
-    except (KeyError, TypeError, ValueError) as error:
+        body = page.fill("compare", a=a, b=b, reports=reports, alone=alone)
+    except (AttributeError, KeyError, TypeError, ValueError, TemplateError) as error:
         raise UsageError(f"results of another version cannot be compared: {error}") from None
-    alone = {a: sorted(old.keys() - new.keys()), b: sorted(new.keys() - old.keys())}
-    body = page.fill("compare", a=a, b=b, reports=reports, alone=alone)
     html = page.shell(body, title=f"{a} and {b}", kind="index")
     if problems := page_problems(html):
         raise RuntimeError("compare.html: " + "; ".join(problems))

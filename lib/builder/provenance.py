@@ -85,7 +85,8 @@ def content_hash(run: Run) -> str:
     return digest.hexdigest()
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def git(root: Path, *arguments: str) -> str | None:
+    """What git says of the repository around ``root``; None if it cannot say it."""
     # a hook or an alias that calls make has set these for another repository
     ours = {k: v for k, v in os.environ.items() if k[:4] != "GIT_" or k.startswith("GIT_CONFIG")}
     try:
@@ -94,19 +95,20 @@ def _git(root: Path, *arguments: str) -> str | None:
             env=ours,
             capture_output=True,
             text=True,
+            encoding="utf-8",
             timeout=20,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
 
 
 def git_state(root: Path) -> dict[str, Any]:
     """Commit and whether anything but the rendered reports differs from it; empty without git."""
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = git(root, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "dirty": None}
-    status = _git(root, "status", "--porcelain", "--", ".", ":(exclude)reports")
+    status = git(root, "status", "--porcelain", "--", ".", ":(exclude)reports")
     return {"commit": commit, "dirty": bool(status)}
 
 

@@ -63,7 +63,7 @@ class _Body:
             return f"<p>{mathml(data['text/latex'].strip(' $'), 'block')}</p>"
         if "text/html" in data:
             self.warnings.append(
-                "HTML that no Report helper built is shown as text: use report.table"
+                "HTML that no Report helper built is shown as text: use lesson.table"
             )
         return self.text(data.get("text/plain", ""))
 

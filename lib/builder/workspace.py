@@ -80,7 +80,7 @@ class Project:
     def built(self, profile: str) -> set[str]:
         """Names of all that has a page or results in reports/<profile>/."""
         files = [*self.folder(profile).glob("*.html"), *self.folder(profile).glob("*.json")]
-        return {file.stem.removesuffix(".FAILED") for file in files} - {"index"}
+        return {file.stem.removesuffix(".FAILED") for file in files} - {"index", "compare"}
 
     def profiles(self) -> list[str]:
         return sorted(

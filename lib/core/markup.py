@@ -30,6 +30,11 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
+def unescape_markdown(text: str) -> str:
+    """The text that `escape_markdown` was given, but for its blanks."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)
+
+
 def quote(sentence: str) -> str:
     """A document's sentence as it is read: `$w$` is w, `$\\alpha$` is α."""
     return re.sub(r"\$\\?(\w+)\$", lambda found: _GREEK.get(found[1], found[1]), sentence)

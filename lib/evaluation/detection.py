@@ -82,7 +82,8 @@ def restoration(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.D
     frames = [_none(columns)]
     if len(won):
         images, given = found.images[won], found.after[won]
-        deleted = meaningful_perturbation(classifier, images, given, **parameters["mask"])
+        mask = {"seed": seed, **parameters["mask"]}
+        deleted = meaningful_perturbation(classifier, images, given, **mask)
         for name, mask in repairs(1 - deleted).items():
             logits = classifier.scores(apply_mask(images, mask)).cpu()
             rows = restored(logits, found.before[won].cpu())

@@ -108,7 +108,8 @@ def gradients_at(
             value = super().run_node(n)
             if n not in names:
                 return value
-            captured[names[n]] = value if captured else value.detach().requires_grad_(True)
+            # a layer beside the ones before it has nothing to come from: it starts anew
+            captured[names[n]] = value if value.requires_grad else value.detach().requires_grad_()
             # What follows may work in place: it gets a copy of its own.
             return captured[names[n]].clone()
 

@@ -5,6 +5,5 @@ builder.
 """
 
 from lib.report.lesson import Lesson, open_lesson
-from lib.report.record import Report
 
-__all__ = ["Lesson", "Report", "open_lesson"]
+__all__ = ["Lesson", "open_lesson"]

@@ -34,7 +34,6 @@ from lib.report.looks import (
     BLUE,
     CONTROLS,
     GRAY,
-    PINK,
     RED,
     WIDTH,
     as_photo,
@@ -51,19 +50,28 @@ TOLD = 12  # lines of a figure whose numbers the alt text gives
 LOOKS = {  # of a verdict: color and marker
     "supported": (BLUE, "o"),
     "contradicted": (RED, "X"),
-    "mixed": (PINK, "s"),
     "inconclusive": (GRAY, "D"),
     "invalid": (GRAY, "x"),
 }
 
 
-def show(fig: Figure, *, caption: str, alt: str, photo: bool = False, cover: bool = False) -> None:
+def show(
+    fig: Figure,
+    *,
+    caption: str,
+    alt: str,
+    told: Sequence[str] = (),
+    photo: bool = False,
+    cover: bool = False,
+) -> None:
     """Put a figure into the report and close it; ``photo`` stores a JPEG, else it is a PNG.
 
+    ``told`` are the numbers drawn, for the alt text: they hold names of data and are no templates.
     Raises ``ValueError`` without alt text or caption.
     """
     try:
-        alt, caption = say.plain(alt), " ".join(say.fill(caption).split())
+        alt = " ".join([say.plain(alt), *told]).strip()
+        caption = " ".join(say.fill(caption).split())
         if not alt or not caption:
             raise ValueError("a figure needs alt text and a caption")
         png = io.BytesIO()
@@ -229,7 +237,7 @@ def curves(
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     ends = [_ends(name, key, points) for name, key, points in told[:TOLD] if len(points)]
     alt = alt or f"Lines of {label(y)} against {label(x)}{', in panels' if panel else ''}."
-    show(fig, caption=caption, alt=" ".join([alt, *ends]), cover=cover)
+    show(fig, caption=caption, alt=alt, told=ends, cover=cover)
 
 
 def _curve(ax: Axes, part: pd.DataFrame, x: str, y: str, key, place: int, unit) -> pd.Series:
@@ -281,7 +289,7 @@ def intervals(
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
     ax.grid(axis="y", visible=False)
     alt = alt or f"Estimates with intervals, a row each; {xlabel}."
-    show(fig, caption=caption, alt=" ".join([alt, *told]))
+    show(fig, caption=caption, alt=alt, told=told)
 
 
 def bars(
@@ -315,7 +323,7 @@ def bars(
     if chance is not None:
         ax.axvline(chance, color=BLACK, linestyle="--", linewidth=1)
     told = [f"{label(name)}: {markup.number(float(value))}." for name, value in values.items()]
-    show(fig, caption=caption, alt=" ".join([alt or f"Bars of {xlabel}.", *told]), cover=cover)
+    show(fig, caption=caption, alt=alt or f"Bars of {xlabel}.", told=told, cover=cover)
 
 
 def strips(
@@ -347,7 +355,7 @@ def strips(
     if chance is not None:
         ax.axvline(chance, color=BLACK, linestyle="--", linewidth=1)
     alt = alt or f"Dots of {xlabel}, a row for each group."
-    show(fig, caption=caption, alt=" ".join([alt, *told]), cover=cover)
+    show(fig, caption=caption, alt=alt, told=told, cover=cover)
 
 
 def scatter(
@@ -382,7 +390,7 @@ def scatter(
         fig.legend(loc="outside lower center", ncols=3)
     told = f"{len(frame)} dots; correlation {frame[x].corr(frame[y]):.2f}."
     alt = alt or f"Dots of {label(y)} against {label(x)}."
-    show(fig, caption=caption, alt=f"{alt} {told}", cover=cover)
+    show(fig, caption=caption, alt=alt, told=[told], cover=cover)
 
 
 def matrix(
@@ -411,4 +419,4 @@ def matrix(
         f"{label(str(name))}: " + ", ".join(f"{label(str(k))} {v}" for k, v in row.items() if v)
         for name, row in text.iterrows()
     ]
-    show(fig, caption=caption, alt=" ".join([alt, *told[:TOLD]]), cover=cover)
+    show(fig, caption=caption, alt=alt, told=told[:TOLD], cover=cover)

@@ -1,12 +1,4 @@
-"""The few lines with which a notebook records what it found.
-
-    from lib.report import Report
-
-    report = Report("07-pixel-removal")
-    report.claim("PR-1", finding)
-    report.metric("auc.morf.gradient", 0.123)
-    report.table(frame, "Area under the curve by method.")
-    report.verdicts()
+"""The record of what a notebook found; `lib.report.lesson` is what a notebook opens.
 
 Under the builder everything recorded goes, whole after every call, to the JSON file that
 `$REPORT_RESULTS` names. By hand in JupyterLab it is only shown.

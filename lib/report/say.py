@@ -17,7 +17,6 @@ text is escaped, so that a file name cannot become markup.
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -120,7 +119,7 @@ def fill(template: str, **values: Any) -> str:
 
 def plain(template: str, **values: Any) -> str:
     """The same where Markdown means nothing, as in alt text: one line."""
-    text = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", fill(template, **values))
+    text = markup.unescape_markdown(fill(template, **values))
     return " ".join(text.split())
 
 

@@ -86,6 +86,7 @@ def evidence(
     adopted = Counter(part.attrs["adopted"] for part in stored.values() if "adopted" in part.attrs)
     parts = [stored[job.path] for job in jobs]  # two of the same photos have one path
     parts = [part.assign(image=part["image"] + k * chunk) for k, part in enumerate(parts)]
+    parts = [part for part in parts if len(part)] or parts[:1]  # an empty one has no types
     rows = pd.concat(parts).sort_values("image", kind="stable", ignore_index=True)
     rows.insert(0, "image", rows.pop("image"))
     rows.insert(1, "photo", np.array(photos.names, dtype=object)[rows["image"]])

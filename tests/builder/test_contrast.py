@@ -31,6 +31,8 @@ def turned(results):
 def test_nothing_differs_from_itself(judged):
     found = contrast(judged, judged)
     assert not found["tally"]["CHANGED"] and not found["parameters"]
+    elsewhere = judged | {"provenance": judged["provenance"] | {"commit": "a" * 40}}
+    assert not contrast(judged, elsewhere)["tally"]["CHANGED"]  # the same numbers, made elsewhere
     assert not any(row["turned"] for row in found["claims"])
 
 
@@ -88,7 +90,9 @@ def test_a_side_may_be_a_revision(tmp_path):
     "side, says",
     [
         ("nowhere", "no such file or folder"),
-        ("nowhere:reports", "git ls-tree"),
+        ("nowhere:reports", "there are no results in it"),
+        ("nowhere:reports/a.json", "git knows of no such file"),
+        ("--output=here x:y.json", "no such file or folder"),
         ("empty", "there are no results in it"),
         ("bad", "04.json is not a results file"),
     ],

@@ -40,16 +40,6 @@ def test_stored_without_outputs(path):
     assert not [c for c in code_cells(source(path)) if c["outputs"] or c["execution_count"]]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_cells_can_be_read(path):
-    """Cells that carry an idea (their code is not hidden) stay short."""
-    for cell in code_cells(source(path)):
-        tags = cell["metadata"].get("tags", [])
-        if not {"remove-input", "parameters"} & set(tags):
-            lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
-            assert len(lines) <= 25, f"{path.name}, {cell['id']}: {len(lines)} lines"
-
-
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_profile_has_parameters(path, profile):

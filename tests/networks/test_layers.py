@@ -11,6 +11,7 @@ from lib.networks.layers import (
     activations_and_gradients,
     cam_layer,
     find_layer,
+    gradients_at,
     spatial_layers,
     split,
 )
@@ -198,3 +199,22 @@ def test_classifier_is_left_alone_after_an_exception(awkward, six):
     with pytest.raises(LayerError, match="does not exist"):
         split(awkward, six, "third")
     assert_same(before, snapshot(awkward))
+
+
+def test_gradients_of_layers_beside_one_another():
+    class Branches(nn.Module):
+        """Two convolutions of the same input, one after another in the graph, not in the flow."""
+
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 2, 3), nn.Conv2d(3, 2, 3)
+
+        def forward(self, x):
+            return (self.one(x) + 3 * self.two(x)).flatten(2).mean(2)
+
+    made = Classifier(Branches(), categories=["a", "b"])
+    found, _ = gradients_at(made, torch.rand(2, 3, 6, 6), torch.tensor([0, 1]), ["one", "two"])
+    (_, one), (_, two) = found["one"], found["two"]
+    assert torch.allclose(one[0, 0], torch.full((4, 4), 1 / 16))
+    assert torch.allclose(two[0, 0], torch.full((4, 4), 3 / 16))
+    assert not one[0, 1].any() and not two[1, 0].any()

@@ -34,9 +34,9 @@ def drawn(monkeypatch):
     """The axes of each figure, and its texts, in place of a picture."""
     kept = []
 
-    def keep(fig, **texts):
+    def keep(fig, alt, told=(), **texts):
         fig.canvas.draw()
-        kept.append((fig.axes, texts))
+        kept.append((fig.axes, texts | {"alt": " ".join([alt, *told])}))
 
     monkeypatch.setattr(figures, "show", keep)
     return kept
@@ -106,6 +106,12 @@ def test_a_figure_without_its_texts_is_refused(texts, shown):
     with pytest.raises(ValueError, match="needs alt text and a caption"):
         figures.show(draw(), alt=texts[0], caption=texts[1])
     assert not shown
+
+
+def test_names_of_data_are_told_as_they_are(shown):
+    figures.bars({"{{ 7 * 7 }}.jpg": 1.0, "{% x %}": 2.0}, caption="c", xlabel="Mass")
+    alt = shown[0][1]["metadata"]["image/png"]["alt"]
+    assert "{{ 7 * 7 }}.jpg: 1.00. {% x %}: 2.00." in alt
 
 
 def test_the_same_figure_gives_the_same_bytes(shown):

@@ -8,7 +8,7 @@ import pytest
 from support.projects import make_judged
 
 from lib.core import markup
-from lib.report import Report
+from lib.report.record import Report
 from lib.report.verdicts import above, below, claim_verdict, identity, share, unmeasured
 
 

@@ -356,7 +356,7 @@ def test_counting_passes_leaves_the_exported_network_as_it_is(photos):
 def test_adopt_makes_the_reports_with_rows_again_and_no_others(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "01-with.ipynb").write_text('"from lib.rows import evidence"')
+    (tmp_path / "notebooks" / "01-with.ipynb").write_text('"rows = lesson.rows(...)"')
     (tmp_path / "notebooks" / "02-without.ipynb").write_text("{}")
     for extra, made in (["ADOPT=1"], ["01-with"]), ([], []):
         command = ["make", "-n", "rows", "PYTHON=python", *extra]

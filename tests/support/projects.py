@@ -74,7 +74,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from lib.report import Report, say
+from lib.report import say
+from lib.report.record import Report
 
 
 def found(verdict, estimate, low, high):
@@ -164,7 +165,7 @@ FAULTS
 %% code
 from types import SimpleNamespace
 
-from lib.report import Report
+from lib.report.record import Report
 
 report = Report("02-brief")
 report.metric("steps", steps, varies="exact")
@@ -202,7 +203,7 @@ PARAMETERS
 import numpy as np
 from scipy.stats import norm
 
-from lib.report import Report
+from lib.report.record import Report
 from lib.report.verdicts import above, below, claim_verdict, identity, share
 
 
