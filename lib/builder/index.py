@@ -177,7 +177,7 @@ def index_page(project: Project, profile: str) -> tuple[str, dict[str, Card]]:
     cards = {slug: card(project, profile, slug) for slug in sorted(slugs)}
     groups = ledger_groups(project, profile, cards)
     results = [result for group in groups for _, result in group["rows"]]
-    judged = [result for result in results if result and "parts" in result]
+    judged = [result for result in results if result]
     q = q_values([result["p"] for result in judged])
     sure = [v for v, r in zip(q, judged, strict=True) if v is not None and r["verdict"] in DECIDED]
     body = page.fill(
@@ -194,7 +194,7 @@ def index_page(project: Project, profile: str) -> tuple[str, dict[str, Card]]:
         forest=forest(judged),
         reach=REACH,
         thousand=verdicts_of(project, "thousand") if profile == "default" else {},
-        verdicts=[result["verdict"] for result in results if result],
+        verdicts=[result["verdict"] for result in judged],
     )
     html = page.shell(body, title="Input attribution: the reports", kind="index")
     html = html.encode(errors="replace").decode()  # a file's name may be no text

@@ -92,10 +92,13 @@ class Part:
 
     def record(self) -> dict[str, Any]:
         """The part for the results file."""
-        names = """of unit rule verdict note core estimate interval threshold n p p_against effect
-            smallest needed_n level"""
-        gates = [{"of": gate.of, "verdict": gate.verdict} for gate in self.gates]
-        return {name: getattr(self, name) for name in names.split()} | {"gate": gates}
+        names = """of unit rule verdict note core estimate n p p_against effect smallest needed_n
+            level"""
+        record = {name: getattr(self, name) for name in names.split()}
+        record["interval"] = list(self.interval or (None, None))
+        record["threshold"] = self.threshold or 0.0
+        record["gate"] = [{"of": gate.of, "verdict": gate.verdict} for gate in self.gates]
+        return record
 
 
 def above(values: ArrayLike, margin: float = 0.0, **about: Any) -> Part:

@@ -33,10 +33,10 @@ def test_every_report_is_compared_and_has_a_line_of_its_own(tmp_path):
     done = reports(root, "verify")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert any(re.fullmatch(r"01-sample  \d+ pass, 2 wall-clock", line) for line in lines)
+    assert any(re.fullmatch(r"01-sample  \d+ pass, 3 wall-clock", line) for line in lines)
     assert any(re.fullmatch(r"02-brief  \d+ pass", line) for line in lines)
     compared, of, passed, changed, timed = total(done)
-    assert (compared, of, changed, timed) == (2, 2, 0, 2)
+    assert (compared, of, changed, timed) == (2, 2, 0, 3)
     assert passed == sum(int(n) for n in re.findall(r"(?m)^0\d-\w+  (\d+) pass", done.stdout))
     assert "PASS" not in done.stdout
     assert state(root) == before
@@ -47,7 +47,7 @@ def test_one_report_with_every_number(tmp_path):
     root = copy_of_built(tmp_path)
     done = reports(root, "verify", "sample", "--all")
     assert done.returncode == 0, done.stderr
-    assert "PASS        01-sample  SA-1.estimate  " in done.stdout
+    assert "PASS        01-sample  SA-1: the mean of a sine < 0.5.estimate  " in done.stdout
     assert "02-brief" not in done.stdout
     assert done.stdout.count("PASS ") == total(done)[2]
 

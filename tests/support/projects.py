@@ -67,8 +67,6 @@ The document says so. A [reference](https://example.org/paper) is an ordinary li
 %% code parameters
 PARAMETERS
 %% code
-from types import SimpleNamespace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -76,13 +74,7 @@ from IPython.display import display
 
 from lib.report import say
 from lib.report.record import Report
-
-
-def found(verdict, estimate, low, high):
-    return SimpleNamespace(
-        verdict=verdict, estimate=estimate, interval=(low, high), n=20, unit="units",
-        rule="Supported if the interval's ends lie below 0.5.", threshold=0.5,
-    )
+from lib.report.verdicts import above, below
 %% markdown
 ## The formula
 
@@ -133,9 +125,11 @@ report.table(pd.DataFrame(rows), "Scores <b>by</b> file.")
 %% markdown
 ## Verdict
 %% code remove-input
-report.claim("SA-1", found("supported", mean, mean - 0.1, mean + 0.1))
-report.claim("SA-2", found("contradicted", -0.25, -0.5, -1e-5))
-report.claim("SA-3", found("inconclusive", 12345.678, -1, 20000), wall_clock=True)
+about = {"unit": "draws"}
+report.claim("SA-1", [below(np.sin(x), 0.5, of="the mean of a sine < 0.5", **about)])
+report.claim("SA-2", [above(-1 - np.sin(x), of="cosine > sine", **about)])
+times = 1000 * np.sin(x)
+report.claim("SA-3", [above(times, of="A < B", **about)], wall_clock=True)
 report.verdicts()
 %% markdown
 ## Exercises
@@ -163,14 +157,12 @@ PARAMETERS
 %% code
 FAULTS
 %% code
-from types import SimpleNamespace
-
 from lib.report.record import Report
+from lib.report.verdicts import identity
 
 report = Report("02-brief")
 report.metric("steps", steps, varies="exact")
-facts = {"verdict": "supported", "estimate": 1.0, "interval": (1.0, 1.0), "n": 1}
-report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal.", threshold=0.0))
+report.claim("QU-1", [identity([0.0], 0.5, of="one is one", unit="ones")])
 report.verdicts()
 """
 
@@ -194,7 +186,7 @@ claims:
 # effects of planted values are known: a mean of `effect` with a standard deviation of about 1
 JUDGED_TEXT = """
 %% markdown
-# A report of the second edition
+# A report with many verdicts
 
 Which verdicts are there?
 %% code parameters
@@ -204,7 +196,7 @@ import numpy as np
 from scipy.stats import norm
 
 from lib.report.record import Report
-from lib.report.verdicts import above, below, claim_verdict, identity, share
+from lib.report.verdicts import above, below, identity, share
 
 
 def planted(effect, n=20):
@@ -219,27 +211,27 @@ report = Report("04-judged")
 %% code
 exact = identity([1e-9, 2e-9], 1e-6, **about("the map is the formula's (identity)"))
 yes = below(planted(-1.2), **about("area under the curve: the method < random, each map signed"))
-report.claim("JU-1", claim_verdict([yes, exact]))
+report.claim("JU-1", [yes, exact])
 %% code
 no = below(planted(1.5), **about("insertion: <b>mask</b> < Grad-CAM"))
 sure = above(planted(0.9), **about("insertion: mask > gradient"))
 open_ = above(planted(0.3), 0.1, **about("insertion: mask > occlusion"))
-report.claim("JU-2", claim_verdict([sure, no, open_]))
+report.claim("JU-2", [sure, no, open_])
 %% code
-report.claim("JU-3", claim_verdict([share(3, 40, 0.5, **about("share restored > 0.5"))]))
+report.claim("JU-3", [share(3, 40, 0.5, **about("share restored > 0.5"))])
 %% code
 few, flat = above(planted(1, 6), **about("on mosaics")), above([0.2] * 12, **about("on digits"))
 why = above(planted(2), core=False, **about("the reason that the document gives"))
-report.claim("JU-4", claim_verdict([above(planted(0.3), **about("on photos")), few, flat, why]))
+report.claim("JU-4", [above(planted(0.3), **about("on photos")), few, flat, why])
 %% code
 edges = above(planted(-0.1), **about("mask > edge detector"))
 gated = [above(planted(3), gate=edges, **about("accuracy: mask > gradient"))]
 gated.append(share(38, 40, 0.5, gate=[edges, yes], **about("accuracy > one half")))
-report.claim("JU-5", claim_verdict(gated))
+report.claim("JU-5", gated)
 %% code
 case = share(12, 40, 0.05, **about("share of wrong signs > 0.05"))
 other = above(planted(-1), **about("another case"))
-report.claim("JU-6", claim_verdict([case, other], existential=True))
+report.claim("JU-6", [case, other])
 %% markdown
 ## Verdict
 %% code remove-input
@@ -297,7 +289,7 @@ def make_project(root: Path) -> Path:
 
 
 def make_judged(root: Path) -> Path:
-    """A project with one report of the second edition: each of its claims has another verdict."""
+    """A project whose one report judges claims by several parts: each has another verdict."""
     (root / "lib" / "core").mkdir(parents=True)
     (root / "lib" / "core" / "ledger.yaml").write_text(JUDGED_LEDGER, encoding="utf-8")
     write_notebook(root, "04-judged", JUDGED)
