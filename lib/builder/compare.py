@@ -160,7 +160,7 @@ def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
             ("page", page, parts.verdict_row(claim)),
             ("index", index, f"{name} {claim['verdict']}</a>"),
             ("index", row or index, parts.estimate(claim)),
-            ("index", row or index, f"n = {claim['n']}</span></td><td>{badge}"),
+            ("index", row or index, f"n = {markup.number(claim['n'])}</span></td><td>{badge}"),
         ]
         wrong = [where for where, html, piece in pieces if html and unescape(piece) not in html]
         for where in dict.fromkeys(wrong):

@@ -68,8 +68,8 @@ def _judged(name: str, judgment: Judgment, claim: Claim, compared: dict[str, Any
             rule = tolerance(f"{name}: {part.of}", part.varies, part.within)
         record |= rule
     shown = judgment.deciding.record()
-    about = {"id": name, "source": claim.document, "statement": claim.meaning}
-    about |= {"sentences": claim.sentences}
+    about = {"id": name, "source": claim.document, "family": claim.family}
+    about |= {"statement": claim.meaning, "sentences": claim.sentences}
     return about | {key: shown[key] for key in OF_A_CLAIM} | compared | whole
 
 
