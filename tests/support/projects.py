@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lib.builder.pair import sealed
 
-LEDGER = """documents: {SA: A document (2020), QU: Another document, NO: Another document}
+LEDGER = """field: [QU]
+documents: {SA: A document (2020), QU: Another document, NO: Another document}
 claims:
   SA-1: {report: 01-sample, unit: draws, sentences: [], core: [Mean of a sine over draws.],
     meaning: Sine is below one half on average.}
