@@ -99,7 +99,7 @@ clean-rows: $(SET_UP) ## remove the rows that only one report uses [REPORT=NN-sl
 	@$(PYTHON) -m lib.rows clean "$$REPORT"
 
 estimate: $(SET_UP) ## what the rows of a profile would cost [PROFILE=imagenet]
-	@$(PYTHON) -m lib.rows estimate "$$PROFILE" $(if $(WORKERS),--workers "$$WORKERS")
+	@$(PYTHON) -m lib.rows estimate "$$PROFILE" $(ROWS) $(if $(WORKERS),--workers "$$WORKERS")
 
 lab: $(SET_UP) ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks

@@ -70,9 +70,9 @@ class Lesson(Report):
         rows = evidence(
             protocol, self._spec, photos, parameters, seed=self.seed, chunk=chunk, report=self.slug
         )
-        made = rows.attrs["rows"]
-        known = self._results["provenance"].setdefault("rows", {})
-        self.provenance(rows=known | {f"{protocol} {len(known) + 1}": made["sha256"]})
+        calls = self._results["rows"]
+        calls[f"{protocol} {len(calls) + 1}"] = rows.attrs["rows"]
+        self.provenance(rows={name: made["sha256"] for name, made in calls.items()})
         return rows
 
     def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:

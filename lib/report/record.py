@@ -97,6 +97,7 @@ class Report:
             "tolerances": {},
             "wall_clock": {},
             "provenance": {},
+            "rows": {},  # how those of each call were come by, for `make verify`
         }
         self._write()
 

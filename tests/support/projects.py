@@ -167,6 +167,23 @@ report.claim("QU-1", [identity([0.0], 0.5, of="one is one", unit="ones")])
 report.verdicts()
 """
 
+# in place of the quick one: real rows of twelve photos, for what needs PyTorch
+ROWS_TEXT = QUICK_TEXT.replace(
+    """from lib.report.record import Report
+""",
+    """from lib.report import open_lesson
+""",
+).replace(
+    """report = Report("02-brief")
+""",
+    """given = {"classifier": "efficientnet-lite0", "images": "embedded", "limit": 12}
+report = lesson = open_lesson("02-brief", given)
+options = {"methods": {"gradient": {}}, "conventions": ["signed"], "fills": ["uniform"]}
+rows = lesson.rows("removal", chunk=1, fractions=[0, 1], orders=["morf"], **options)
+report.metric("mean", float(rows.select_dtypes("number").mean().mean()))
+""",
+)
+
 JUDGED_LEDGER = """documents: {JU: A document of judges}
 claims:
   JU-1: {report: 04-judged, unit: photos, sentences: ['IG의 경우 그 감소폭이 제일 크다'],
@@ -252,7 +269,8 @@ def cells_of(text: str) -> list[tuple[str, ...]]:
     return rows
 
 
-SAMPLE, QUICK, JUDGED = map(cells_of, (SAMPLE_TEXT, QUICK_TEXT, JUDGED_TEXT))
+TEXTS = (SAMPLE_TEXT, QUICK_TEXT, ROWS_TEXT, JUDGED_TEXT)
+SAMPLE, QUICK, WITH_ROWS, JUDGED = map(cells_of, TEXTS)
 
 
 def notebook(cells) -> dict:
