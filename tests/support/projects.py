@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 from lib.builder.pair import sealed
+
+ROOT = Path(__file__).parents[2]
 
 LEDGER = """field: [QU]
 documents: {SA: A document (2020), QU: Another document, NO: Another document}
@@ -317,7 +319,7 @@ def make_judged(root: Path) -> Path:
 
 def environment() -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REPORT_", "MAKE"))}
-    return inherited | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return inherited | {"PYTHONPATH": str(ROOT)}
 
 
 def command(root: Path, *arguments: str) -> list[str]:
@@ -353,32 +355,57 @@ def kernel_of(root, builder, timeout=40):
     raise TimeoutError("no kernel")
 
 
-@functools.cache
-def plain_project() -> Path:
-    """A project, made once for all tests. Do not change it."""
-    root = Path(tempfile.mkdtemp(prefix="reports-test-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return make_project(root / "project")
-
-
-@functools.cache
-def built_project() -> Path:
-    """One whose two reports are built. Do not change it: copy it."""
-    root = copy(plain_project(), Path(tempfile.mkdtemp(dir=plain_project().parent)))
-    done = reports(root, "build", "01-sample", "02-brief")
-    assert done.returncode == 0, done.stdout + done.stderr
+def shared(name: str, make: Callable[[Path], object]) -> Path:
+    """A project that ``make`` fills in an empty folder, once for all tests. Do not change it."""
+    root = Path(os.environ["TESTS_SHARE"], name)
+    with FileLock(f"{root}.lock"):
+        if not root.exists():
+            aside = root.with_suffix(".part")
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            make(aside)
+            aside.rename(root)
     return root
 
 
-@functools.cache
+def plain_project() -> Path:
+    return shared("plain", make_project)
+
+
+def built_project() -> Path:
+    """One whose two reports are built."""
+    return shared("built", lambda root: built(make_project(root), "01-sample", "02-brief"))
+
+
 def judged_project() -> Path:
-    """The built project of `make_judged`, made once for all tests. Do not change it."""
-    root = Path(tempfile.mkdtemp(prefix="reports-test-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    make_judged(root / "project")
-    done = reports(root / "project", "build", "04-judged")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root / "project"
+    return shared("judged", lambda root: built(make_judged(root), "04-judged"))
+
+
+def built(root: Path, *arguments: str, **environ: str) -> None:
+    done = reports(root, "build", *arguments, timeout=600, **environ)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def smoke_project() -> Path:
+    """The notebooks and their parameters alone: nothing is written into the checkout."""
+
+    def make(root: Path) -> None:
+        for folder in ("notebooks", "params"):
+            shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns(".*"))
+        shutil.copy(ROOT / "tests/nbval.cfg", root)
+
+    return shared("smoke", make)
+
+
+def smoke_report(slug: str) -> Path:
+    """The project of the smoke profile, where this report is built; what it kept serves others."""
+    root = smoke_project()
+    built(root, slug, "--profile", "smoke", "--no-index", **own_cache(root))
+    return root
+
+
+def own_cache(root: Path) -> dict[str, str]:
+    return {"REPORT_PROGRESS": "off", "ATTRIBUTION_CACHE": str(root / ".cache")}
 
 
 def copy_of_built(folder: Path) -> Path:
