@@ -192,7 +192,7 @@ claims:
     meaning: All say yes., core: [area of the method < random, area of the method < edges]}
   JU-2: {report: 04-judged, unit: photos, sentences: ['다른 방법에 비해 더 좋은 성능'],
     meaning: One says yes and one says no., core: [first, second, third],
-    published: {source: 'A paper & its notebook, 2017', mask: [44.0, 43.1], gradient: 46.0}}
+    published: {source: 'A paper & its notebook, 2017', mask: [-44.0, 50000], gradient: 46.0}}
   JU-3: {report: 04-judged, unit: photos, sentences: ['가'], meaning: It is the other way.,
     core: [the whole]}
   JU-4: {report: 04-judged, unit: photos, sentences: ['나'], meaning: Nobody knows yet.,
