@@ -75,10 +75,6 @@ class Lesson(Report):
         self.provenance(rows={name: made["sha256"] for name, made in calls.items()})
         return rows
 
-    def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:
-        """Show a pandas frame; ``caption`` is a template of :mod:`lib.report.say`."""
-        super().table(frame, say.plain(caption), digits=digits)
-
     def parts(self, *names: str) -> dict[str, Part]:
         """The parts of the claims named (all that are judged, if none is), by what they compare."""
         chosen = [self.judged[name] for name in names or self.judged]

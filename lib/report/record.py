@@ -17,6 +17,7 @@ from typing import Any
 from lib.core import markup
 from lib.core.ledger import Claim, claims_of
 from lib.core.tolerance import holds, tolerance
+from lib.report import say
 from lib.report.verdicts import Judgment, Part, claim_verdict
 
 # of its deciding part
@@ -198,8 +199,11 @@ class Report:
         self._write()
 
     def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:
-        """Show a pandas frame: escaped, captioned, floats to `digits` significant digits."""
-        markup.show("text/html", markup.table(frame, caption, digits))
+        """Show a pandas frame, escaped, floats to `digits` significant digits.
+
+        `caption` is a template of `lib.report.say`.
+        """
+        markup.show("text/html", markup.table(frame, say.plain(caption), digits))
 
     def verdicts(self) -> None:
         """Show what was claimed, how it was tested and what was found, claim by claim."""

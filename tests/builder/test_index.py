@@ -104,7 +104,7 @@ def test_other_profiles_stand_beside_and_who_disagrees_is_said_first(tmp_path):
     assert page_problems(html) == []
     assert '<th scope="col">thousand</th>' in html and "lite2" not in html
     first = html.partition('id="reports"')[0]
-    assert ">SA-2</a> contradicted, thousand mixed." in first
+    assert ">SA-2</a> contradicted here, mixed under thousand." in first
     assert "SA-1" not in first and "SA-3" not in first
     row = re.search(r'(?s)<tr id="SA-2">.*?</tr>', html)[0]
     assert row.index("contradicted</span>") < row.index("mixed</span>") < row.index("n = 1,200")
