@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from lib.attribution.cam import cam
 from lib.attribution.controls import edges, random
+from lib.attribution.deeplift import deeplift
 from lib.attribution.excitation_backprop import contrastive_excitation_backprop, excitation_backprop
 from lib.attribution.expected_gradients import expected_gradients
 from lib.attribution.grad_cam import grad_cam, guided_grad_cam
@@ -28,6 +29,7 @@ METHODS: dict[str, Callable] = {
     "smoothgrad": smoothgrad,
     "expected_gradients": expected_gradients,
     "x_gradient": x_gradient,
+    "deeplift": deeplift,
     "guided_backprop": guided_backprop,
     "cam": cam,
     "grad_cam": grad_cam,

@@ -30,6 +30,7 @@ METHOD_LOOK: dict[str, tuple[str, str, str]] = {
     "guided_backprop": ("Guided backprop", PINK, "-"),
     "expected_gradients": ("Expected Gradients", GREEN, "-."),
     "x_gradient": ("X-Gradient", RED, "-"),
+    "deeplift": ("DeepLIFT", BROWN, "-"),
     "cam": ("CAM", BLUE, "--"),
     "grad_cam": ("Grad-CAM", RED, "-"),
     "guided_grad_cam": ("Guided Grad-CAM", PINK, "--"),
