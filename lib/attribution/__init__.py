@@ -16,6 +16,7 @@ from lib.attribution.gradient import gradient, input_x_gradient
 from lib.attribution.guided_backprop import guided_backprop
 from lib.attribution.integrated_gradients import integrated_gradients
 from lib.attribution.lime import lime
+from lib.attribution.lrp import lrp_epsilon, lrp_z_plus
 from lib.attribution.meaningful_perturbation import meaningful_perturbation
 from lib.attribution.occlusion import occlusion
 from lib.attribution.rise import rise
@@ -30,6 +31,8 @@ METHODS: dict[str, Callable] = {
     "expected_gradients": expected_gradients,
     "x_gradient": x_gradient,
     "deeplift": deeplift,
+    "lrp_epsilon": lrp_epsilon,
+    "lrp_z_plus": lrp_z_plus,
     "guided_backprop": guided_backprop,
     "cam": cam,
     "grad_cam": grad_cam,

@@ -25,8 +25,8 @@ NEAR = 1e-6  # where an input is no farther from its reference, the slope is the
 _RULED = (*ops.ELEMENTWISE, *ops.MAX_POOLS)
 _LAYERS = {*_RULED, *ops.WEIGHTED, *ops.SHAPES, *ops.POOLS, nn.BatchNorm1d, nn.BatchNorm2d}
 _MAXIMA = {torch.max_pool2d, nn.functional.max_pool2d}
-_PRODUCTS = {operator.mul, torch.mul, "mul"}  # with a constant: a product of two signals has no rule
-_CALLS = ops.CALLS - _MAXIMA | ops.SIZES | _PRODUCTS | {operator.sub, torch.sub, "sub"}
+_CALLS = ops.CALLS - _MAXIMA | ops.SIZES | {operator.sub, torch.sub, "sub"}
+_PRODUCTS = {operator.mul, torch.mul, "mul"}  # with a constant; two signals have no rule
 
 
 class _Rescale(torch.autograd.Function):
@@ -114,11 +114,13 @@ def deeplift(
 def _check(classifier) -> None:
     if not classifier.is_graph:
         raise ValueError(f"deeplift needs a graph; torch.fx has none of {classifier.name}")
-    network = classifier.network
-    other = ops.first_other(network, _LAYERS, _CALLS)
-    for node in network.graph.nodes:
-        signals = [source for source in node.all_input_nodes if source.op != "get_attr"]
-        if other is None and node.target in _PRODUCTS and len(signals) > 1:
-            other = f"operation {node.name}, a product of two signals"
+    other = ops.first_other(classifier.network, _covers)
     if other is not None:
         raise ValueError(f"deeplift's rescale rule is not defined for {other}")
+
+
+def _covers(node: fx.Node, layer: nn.Module | None) -> bool:
+    if layer is not None or node.op == "get_attr":
+        return layer is None or type(layer) in _LAYERS
+    signals = [source for source in node.all_input_nodes if source.op != "get_attr"]
+    return node.target in _CALLS or (node.target in _PRODUCTS and len(signals) == 1)

@@ -1,7 +1,7 @@
 """What a network's graph is made of, for rules that belong to layers: which of it is linear."""
 
 import operator
-from collections.abc import Collection
+from collections.abc import Callable
 
 import torch
 from torch import fx, nn
@@ -10,29 +10,36 @@ from torch.nn import functional
 from lib.networks.normal_form import ACTIVATIONS
 
 WEIGHTED = (nn.Conv2d, nn.Linear)
-SHAPES = (nn.Flatten, nn.Identity, nn.Dropout)  # each output unit is one input unit
+SHAPES = (nn.Flatten, nn.Identity, nn.Dropout)
 MAX_POOLS = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, *MAX_POOLS)
 ELEMENTWISE = tuple(dict.fromkeys(kind for kind, _ in ACTIVATIONS.values()))
 SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-# sums, means, pooling, and what only rearranges; functions, and methods by name
-CALLS = SUMS | {
-    torch.cat, torch.concat, torch.flatten, torch.mean, torch.reshape, torch.squeeze,
-    functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.max_pool2d, torch.max_pool2d,
-    "flatten", "mean", "reshape", "view", "squeeze", "contiguous",
+REARRANGE = {  # one input unit to an output unit; functions, and methods by name
+    torch.flatten, torch.reshape, torch.squeeze,
+    "flatten", "reshape", "view", "squeeze", "contiguous",
+}  # fmt: skip
+CALLS = SUMS | REARRANGE | {
+    torch.cat, torch.concat, torch.mean, functional.avg_pool2d, functional.adaptive_avg_pool2d,
+    functional.max_pool2d, torch.max_pool2d, "mean",
 }  # fmt: skip
 SIZES = {operator.getitem, getattr, "size", "dim"}  # numbers that shapes are made of
 
 
 def first_other(
-    network: fx.GraphModule, layers: Collection[type], calls: Collection
+    network: fx.GraphModule, covers: Callable[[fx.Node, nn.Module | None], bool]
 ) -> str | None:
-    """The first layer or operation in the graph that is none of these, as a reader knows it."""
+    """The first part of the graph that ``covers(node, layer)`` does not admit, as readers know it.
+
+    ``layer`` is the module that the node calls, if it calls one.
+    """
     for node in network.graph.nodes:
-        if node.op == "call_module":
-            kind = type(network.get_submodule(str(node.target)))
-            if kind not in layers:
-                return f"layer {node.target} ({kind.__name__})"
-        elif node.op in ("call_function", "call_method") and node.target not in calls:
-            return f"operation {node.name} ({getattr(node.target, '__name__', node.target)})"
+        layer = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if node.op in ("placeholder", "output") or covers(node, layer):
+            continue
+        if layer is not None:
+            return f"layer {node.target} ({type(layer).__name__})"
+        if node.op == "get_attr":
+            return f"the constant {node.target}"
+        return f"operation {node.name} ({getattr(node.target, '__name__', node.target)})"
     return None

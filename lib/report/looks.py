@@ -31,6 +31,8 @@ METHOD_LOOK: dict[str, tuple[str, str, str]] = {
     "expected_gradients": ("Expected Gradients", GREEN, "-."),
     "x_gradient": ("X-Gradient", RED, "-"),
     "deeplift": ("DeepLIFT", BROWN, "-"),
+    "lrp_epsilon": ("LRP-ε", SKY, "-"),
+    "lrp_z_plus": ("LRP-z⁺", SKY, "-."),
     "cam": ("CAM", BLUE, "--"),
     "grad_cam": ("Grad-CAM", RED, "-"),
     "guided_grad_cam": ("Guided Grad-CAM", PINK, "--"),

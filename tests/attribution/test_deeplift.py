@@ -11,7 +11,6 @@ from lib.evaluation import tiny
 from lib.evaluation.axioms import attribution_of
 from lib.networks import small as small_networks
 from lib.networks.classifier import Classifier
-from lib.training import recipes
 
 
 def wrapped(network, channels=1):
@@ -119,7 +118,7 @@ class Gate(nn.Module):
 @pytest.mark.parametrize(
     ("network", "named"),
     [
-        (Gate(), "operation mul, a product of two signals"),
+        (Gate(), r"operation mul \(mul\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.Softmax(1)), r"layer 2 \(Softmax\)"),
         (small_networks.vision_transformer(), "operation|layer"),
     ],
