@@ -6,6 +6,7 @@ that a parameter file can choose. Imports copies, networks and core.
 
 from collections.abc import Callable
 
+from lib.attribution.attention import attention_rollout, token_grad_cam
 from lib.attribution.cam import cam
 from lib.attribution.controls import edges, random
 from lib.attribution.deeplift import deeplift
@@ -40,6 +41,8 @@ METHODS: dict[str, Callable] = {
     "grad_cam": grad_cam,
     "grad_cam_plus_plus": grad_cam_plus_plus,
     "guided_grad_cam": guided_grad_cam,
+    "attention_rollout": attention_rollout,
+    "token_grad_cam": token_grad_cam,
     "occlusion": occlusion,
     "rise": rise,
     "lime": lime,

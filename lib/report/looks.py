@@ -37,6 +37,8 @@ METHOD_LOOK: dict[str, tuple[str, str, str]] = {
     "grad_cam": ("Grad-CAM", RED, "-"),
     "grad_cam_plus_plus": ("Grad-CAM++", RED, "--"),
     "guided_grad_cam": ("Guided Grad-CAM", PINK, "--"),
+    "attention_rollout": ("Attention rollout", GREEN, ":"),
+    "token_grad_cam": ("Grad-CAM on tokens", RED, "-."),
     "occlusion": ("Occlusion", ORANGE, "--"),
     "lime": ("LIME", PINK, "-"),
     "kernel_shap": ("KernelSHAP", BROWN, "--"),
