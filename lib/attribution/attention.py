@@ -47,12 +47,11 @@ def attention_rollout(
     tokens = tokens_of(classifier, tuple(images.shape[1:]), "attention_rollout")
 
     def answer(batch: Tensor, wanted: Tensor) -> Tensor:
-        flow = None
         attention, logits = attention_weights(classifier, batch, tokens.layers)
         copies.of_targets(logits, wanted)  # refuses a target that does not exist
+        flow = around = torch.eye(attention[0].shape[1]).to(attention[0])
         for weights in attention:
-            mixed = (weights + torch.eye(weights.shape[1]).to(weights)) / 2
-            flow = mixed if flow is None else mixed @ flow
+            flow = (weights + around) / 2 @ flow
         maps = flow[:, 0, 1:].reshape(-1, 1, *tokens.grid)
         return enlarge(maps, images.shape[2:]) if upsample else maps
 
@@ -79,15 +78,14 @@ def token_grad_cam(
     """
     engine = copies.Engine(classifier, images, targets, batch_size, "token_grad_cam")
     tokens = tokens_of(classifier, tuple(images.shape[1:]), "token_grad_cam")
-    if layer is None:
-        by_name = {node.target: node for node in classifier.network.graph.nodes}
-        layer = by_name[tokens.layers[-1]].all_input_nodes[0].name
+    by_name = {node.target: node for node in classifier.network.graph.nodes}
+    name = layer or by_name[tokens.layers[-1]].all_input_nodes[0].name
 
     def answer(batch: Tensor, wanted: Tensor) -> Tensor:
-        features, slopes, _ = activations_and_gradients(classifier, batch, wanted, layer)
+        features, slopes, _ = activations_and_gradients(classifier, batch, wanted, name)
         height, width = tokens.grid
         if features.ndim != 3 or features.shape[1] != 1 + height * width:
-            raise ValueError(f"layer {layer!r} puts out {tuple(features.shape[1:])}, no tokens")
+            raise ValueError(f"layer {name!r} puts out {tuple(features.shape[1:])}, no tokens")
         alpha = slopes[:, 1:].mean(1)
         maps = torch.einsum("btd,bd->bt", features[:, 1:], alpha).reshape(-1, 1, height, width)
         maps = maps.relu() if relu else maps

@@ -97,7 +97,7 @@ def positive(layer: nn.Module, sign: int = 1) -> nn.Module:
     """The layer with the positive part of ``sign`` times its weights, and no bias."""
     part = copy.copy(layer)
     part._parameters = dict(layer._parameters)
-    weight = (sign * layer.weight.detach()).clamp(min=0)  # pyright: ignore[reportOperatorIssue]
+    weight = (sign * layer.get_parameter("weight").detach()).clamp(min=0)
     part._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
     part._parameters["bias"] = None
     return part
