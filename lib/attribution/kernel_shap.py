@@ -11,6 +11,7 @@ Copies that are drawn come in pairs, $z$ and $\mathbf 1-z$, which takes noise aw
 *Improving KernelSHAP*, AISTATS 2021).
 """
 
+from collections.abc import Sequence
 from math import comb
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from lib import copies
 from lib.attribution.lime import SUPERPIXEL_MEAN, LimeExplanation, superpixel_scores, weighted_r2
-from lib.copies.superpixels import Segments, superpixels
+from lib.copies.superpixels import Segmenter, superpixels
 from lib.core import draws
 
 
@@ -43,7 +44,7 @@ def explain_kernel_shap(
     targets: Int[Tensor, " n"],
     *,
     samples: int = 1000,
-    segments: Segments = "quickshift",
+    segments: str | Segmenter | Sequence = "quickshift",
     score: str = "probability",
     fill: str | float | Tensor = SUPERPIXEL_MEAN,
     seed: int = 0,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lib import copies
 from lib.copies.baselines import BASELINES, resolve_baseline
-from lib.copies.superpixels import Segments, superpixels
+from lib.copies.superpixels import Segmenter, superpixels
 from lib.core import draws
 
 SUPERPIXEL_MEAN = "superpixel mean"  # the fill of LIME's authors: each piece's own mean color
@@ -67,7 +67,7 @@ def explain_lime(
     targets: Int[Tensor, " n"],
     *,
     samples: int = 1000,
-    segments: Segments = "quickshift",
+    segments: str | Segmenter | Sequence = "quickshift",
     width: float = 0.25,
     ridge: float = 1.0,
     score: str = "probability",

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
-Segments = str | Segmenter | Sequence  # a name, a function, or one label map per image
 
 
 def quickshift(image: Float[np.ndarray, "h w c"]) -> Int[np.ndarray, "h w"]:
@@ -41,7 +40,9 @@ def tiles(side: int) -> Segmenter:
     return cut
 
 
-def superpixels(images: Float[Tensor, "n c h w"], segments: Segments) -> list[Int[Tensor, "h w"]]:
+def superpixels(
+    images: Float[Tensor, "n c h w"], segments: str | Segmenter | Sequence
+) -> list[Int[Tensor, "h w"]]:
     """One label map per image, numbered 0..s-1 without gaps whatever the segmenter numbers.
 
     ``segments`` is a name of ``SEGMENTERS``, a function ``image (H, W, C) -> labels (H, W)``, or
@@ -73,7 +74,7 @@ def _numbered(labels: np.ndarray, shape: torch.Size, row: int) -> Int[Tensor, "h
     names, numbers = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
-            f"image {row}: the whole image is one superpixel, of at least two "
+            f"image {row}: the whole image is one superpixel; LIME needs at least two "
             "(pass segments='slic', or label maps of your own)"
         )
     return torch.from_numpy(numbers.reshape(shape).astype(np.int64))

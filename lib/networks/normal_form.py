@@ -21,7 +21,7 @@ from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 
 # function or method -> (its module, the options that may follow the input by position)
-ACTIVATIONS = {
+_FUNCTIONAL_ACTIVATIONS = {
     nn.functional.relu: (nn.ReLU, ()),
     nn.functional.relu6: (nn.ReLU6, ()),
     nn.functional.leaky_relu: (nn.LeakyReLU, ("negative_slope",)),
@@ -154,8 +154,8 @@ def _own_activations(graph: fx.GraphModule) -> None:
                     node.target = _free_name(graph, node.name)
                 graph.add_submodule(node.target, own)
             seen.add(node.target)
-        elif node.op in ("call_function", "call_method") and node.target in ACTIVATIONS:
-            activation, names = ACTIVATIONS[node.target]
+        elif node.op in ("call_function", "call_method") and node.target in _FUNCTIONAL_ACTIVATIONS:
+            activation, names = _FUNCTIONAL_ACTIVATIONS[node.target]
             options = dict(zip(("input", *names, "inplace"), node.args, strict=False))
             options |= node.kwargs
             source = options.pop("input")

@@ -7,13 +7,14 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from lib.networks.normal_form import ACTIVATIONS
-
 WEIGHTED = (nn.Conv2d, nn.Linear)
 SHAPES = (nn.Flatten, nn.Identity, nn.Dropout)
 MAX_POOLS = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, *MAX_POOLS)
-ELEMENTWISE = tuple(dict.fromkeys(kind for kind, _ in ACTIVATIONS.values()))
+ELEMENTWISE = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Hardtanh, nn.Hardswish,
+    nn.Hardsigmoid, nn.SiLU, nn.Mish, nn.GELU, nn.Softplus, nn.Sigmoid, nn.Tanh, nn.Softsign,
+)  # fmt: skip
 SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 REARRANGE = {  # one input unit to an output unit; functions, and methods by name
     torch.flatten, torch.reshape, torch.squeeze,
