@@ -3,7 +3,6 @@
 import pytest
 import torch
 from support.networks import relative
-from torch import nn
 
 from lib.attribution import METHODS, attention_rollout, token_grad_cam
 from lib.attribution.cam import enlarge
@@ -11,6 +10,7 @@ from lib.data.tasks import load_task
 from lib.networks import small as small_networks
 from lib.networks.classifier import Classifier, load_classifier
 from lib.training import recipes
+from lib.training.train import accuracy
 
 TARGETS = torch.tensor([1, 3])
 
@@ -105,11 +105,11 @@ def test_maps_are_the_cells_enlarged(classifier_, images):
 def test_a_transformer_trained_on_the_digits():
     task = load_task()
     trained = recipes.trained("vision_transformer", task)
+    assert accuracy(trained, task.test_images, task.test_labels) > 0.8
     digits, labels = task.test_batch(50)
-    ink = nn.functional.avg_pool2d(digits, 4).flatten(1)
-    cells = token_grad_cam(trained, digits, labels, upsample=False).flatten(1)
-    found = cells[cells.sum(1) > 0]
-    assert len(found) > 25 and found.isfinite().all() and ink.shape == cells.shape
+    maps = token_grad_cam(trained, digits, labels, upsample=False)
+    others = token_grad_cam(trained, digits, (labels + 1) % 10, upsample=False)
+    assert relative(others, maps) > 0.1  # it knows the class
 
 
 @pytest.mark.slow
