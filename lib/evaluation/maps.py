@@ -94,3 +94,11 @@ def maps_by_label(
             options["method"] = METHODS[options.pop("inner")]
         maps[label] = method(classifier, images, targets, **options)
     return maps
+
+
+def asked_maps(
+    classifier, images: Tensor, targets: Tensor, parameters: Mapping
+) -> dict[str, Float[Tensor, "n _ h w"]]:
+    """The maps that a protocol's parameters ask for: ``methods`` by label, and their ``seed``."""
+    methods, seed = parameters["methods"], parameters["seed"]
+    return maps_by_label(classifier, images, targets, methods, seed=seed)
