@@ -8,7 +8,6 @@ Imports attribution, copies, networks, data and core.
 
 PROTOCOLS: dict[str, str] = {
     "removal": "lib.evaluation.removal:removal",
-    "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
     "masking": "lib.evaluation.masking:masking",
     "own_cell": "lib.evaluation.mosaics:own_cell",
