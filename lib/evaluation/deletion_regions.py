@@ -20,6 +20,7 @@ from lib import copies
 from lib.attribution.meaningful_perturbation import PERTURBATIONS
 from lib.copies.baselines import blurred, gaussian_blur
 from lib.core import draws
+from lib.evaluation.boxes import box_areas
 from lib.evaluation.maps import asked_maps, check_maps, heat, maps_by_label
 from lib.evaluation.removal import removal_order
 from lib.evaluation.transfer import null_images
@@ -66,11 +67,6 @@ def threshold_boxes(
             boxes[:, k, first] = inside.argmax(1).cpu()
             boxes[:, k, last] = line.shape[1] - inside.flip(1).argmax(1).cpu()
     return boxes
-
-
-def box_areas(boxes: Int[Tensor, "... 4"]) -> Int[Tensor, "..."]:
-    """Pixels in each box."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def box_scores(

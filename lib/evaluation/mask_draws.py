@@ -16,7 +16,7 @@ from lib.attribution.lime import explain_lime, fit_linear
 from lib.attribution.rise import rise_maps, rise_scores
 from lib.evaluation.correlation import rank_correlation
 from lib.evaluation.insertion_deletion import insertion_deletion_curves
-from lib.evaluation.maps import magnitude, maps_by_label, signed
+from lib.evaluation.maps import asked_maps, magnitude, signed
 
 EVERY = 4  # rows and columns of a map that are compared: maps of both methods are coarse
 
@@ -30,10 +30,9 @@ def mask_draws(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
         lime: options of :func:`lib.attribution.lime.explain_lime`; ``samples`` make the map.
         sizes: numbers of copies at which two draws are compared: the first one times 2, 4, 8 ...
             Twice the largest is scored (LIME: as far as ``samples``).
-        methods: other maps (:func:`lib.evaluation.maps.maps_by_label`).
+        methods, seed: other maps (:func:`lib.evaluation.maps.asked_maps`).
         magnitude: those of them that are ranked by magnitude; default none.
         steps: of the insertion and deletion curves; 0 draws none.
-        seed
 
     One row per image x method x measure x ``at``, with its ``value``: ``agreement`` of two draws
     of ``at`` copies each; probability during ``insertion`` and ``deletion`` of the share ``at``;
@@ -50,8 +49,7 @@ def mask_draws(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
         for measure, values in measures.items()
     ]
     if steps:
-        others = maps_by_label(classifier, pixels, targets, parameters["methods"], seed=seed)
-        for label, map_ in others.items():
+        for label, map_ in asked_maps(classifier, pixels, targets, parameters).items():
             reduce = magnitude if label in parameters.get("magnitude", ()) else signed
             maps[label] = reduce(map_).cpu()
         curves = insertion_deletion_curves(
