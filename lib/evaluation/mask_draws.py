@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lib.attribution.lime import explain_lime, fit_linear
-from lib.attribution.rise import rise_maps, rise_scores
+from lib.attribution.rise import rise_maps, rise_scores, rise_sums
 from lib.evaluation.correlation import rank_correlation
 from lib.evaluation.insertion_deletion import insertion_deletion_curves
 from lib.evaluation.maps import asked_maps, magnitude, signed
@@ -97,26 +97,17 @@ def _rise(classifier, pixels, targets, options: Mapping, sizes: Sequence[int], s
     per_map = (time.perf_counter() - began) / len(pixels)
     agreement = []
     for i in range(len(pixels)):
-        one, own = pixels[i : i + 1], scores[i : i + 1]
-        for size, values in _pairs(one, own, sizes, drawn):
-            agreement.append((i, size, values))
+        agreement += [(i, *pair) for pair in _pairs(pixels[i], scores[i], sizes, drawn)]
     seconds = [(i, masks, masks * per_mask + per_map) for i in range(len(pixels))]
     return {"map": maps, "agreement": agreement, "seconds": seconds}
 
 
 def _pairs(image: Tensor, scores: Tensor, sizes: Sequence[int], drawn: Mapping):
     """Of each size the agreement of two draws, averaged over all pairs that share no mask."""
-    block, ones = sizes[0], torch.ones_like(scores)
-    parts = [range(k, k + block) for k in range(0, scores.shape[1] - block + 1, block)]
-
-    def sums(values: Tensor) -> Tensor:  # the paper's map is a sum: parts can be added
-        drawn_again = [
-            rise_maps(image, values, which=part, normalize="expectation", **drawn)[0, 0]
-            for part in parts
-        ]
-        return torch.stack([map_[::EVERY, ::EVERY].cpu() for map_ in drawn_again])
-
-    weighted, coverage = sums(scores), sums(ones)
+    block = sizes[0]
+    parts = [range(k, k + block) for k in range(0, len(scores) - block + 1, block)]
+    sums = [rise_sums(image, scores, which=part, **drawn)[:, ::EVERY, ::EVERY] for part in parts]
+    weighted, coverage = torch.stack(sums, 1)
     for size in sizes:
         n, found = size // block, []
         for start in range(0, len(parts) - 2 * n + 1, 2 * n):
