@@ -57,7 +57,7 @@ def test_the_map_is_that_of_the_first_masks(small):
 def test_two_draws_are_compared_by_maps_that_share_no_mask(small):
     drawn = {**SHAPE, "seed": 0}
     scores = rise_scores(small, PIXELS[:1], torch.tensor([0]), masks=16, **drawn)
-    found = dict(_pairs(PIXELS[:1], scores, [2, 8], drawn))
+    found = dict(_pairs(PIXELS[0], scores[0], [2, 8], drawn))
     one, other = (
         rise_maps(PIXELS[:1], scores, which=which, **drawn)[0, 0, ::4, ::4].flatten()
         for which in (range(8), range(8, 16))

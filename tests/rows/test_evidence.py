@@ -28,10 +28,9 @@ from lib.rows.files import agree
 
 REMOVAL = {
     "methods": {"gradient": {}, "IG": {"method": "integrated_gradients", "steps": 2}, "random": {}},
-    "conventions": ["signed", "magnitude"],
+    "conventions": {name: ["gradient", "IG", "random"] for name in ("signed", "magnitude")},
     "fills": ["uniform"],
     "fractions": [0, 0.3, 1],
-    "orders": ["morf", "lerf"],
 }
 
 
@@ -85,13 +84,13 @@ def test_removal_is_what_removal_curves_gives(photos):
     from lib.evaluation.removal import removal_curves
 
     few = photos.subset(slice(0, 3))
-    parameters = {"methods": {"g": {"method": "gradient"}}, "orders": ["lerf"], "fractions": [0.2]}
+    parameters = {"methods": {"g": {"method": "gradient"}}, "fractions": [0.2]}
     rows = evidence("removal", NETWORK, few, parameters, chunk=2)
     network, pixels = NETWORK.load(), few.pixels()
     maps = {"g": signed(gradient(network, pixels, few.targets))}
     curves = removal_curves(network, pixels, few.targets, maps, order="lerf", fractions=[0.2])
     assert set(curves.columns) <= set(rows.columns)
-    assert agree(curves, rows[curves.columns])
+    assert agree(curves, rows[rows["order"] == "lerf"].reset_index()[curves.columns])
 
 
 def test_localization_of_photos_with_boxes(photos):
@@ -369,12 +368,12 @@ def test_an_estimate_counts_passes_and_goes_on_with_the_photos_it_had(
     monkeypatch.setenv("ROWS_ESTIMATE", str(tmp_path / "log"))
     monkeypatch.setattr("lib.rows.estimate.SECONDS", 0)
     methods = {"IG": {"method": "integrated_gradients", "steps": 7}}
-    parameters = {"methods": methods, "fractions": [0, 0.5, 1], "orders": ["morf"]}
+    parameters = {"methods": methods, "fractions": [0, 0.5, 1]}
     rows = evidence("removal", NETWORK, photos, parameters, report="r")
     line = json.loads((tmp_path / "log").read_text())
     assert set(rows["photo"]) == {photos.names[0]}
     assert (line["report"], line["photos"], line["protocol"]) == ("r", 12, "removal")
-    assert (line["scores"], line["gradients"]) == (12 * 3, 12 * 7)
+    assert (line["scores"], line["gradients"]) == (12 * 4, 12 * 7)  # the ends are scored once
     assert min(line[cost] for cost in ("hours here", "GB of photos", "GB of rows")) > 0
 
 
