@@ -29,4 +29,5 @@ PROTOCOLS: dict[str, str] = {
     "restoration": "lib.evaluation.detection:restoration",
     "mask_draws": "lib.evaluation.mask_draws:mask_draws",
     "linear_fit": "lib.evaluation.fidelity:linear_fit",
+    "benchmark": "lib.evaluation.benchmark:benchmark",
 }
