@@ -131,7 +131,7 @@ def test_captum_finds_about_the_same_maximum(small):
     images, targets = torch.rand(2, 3, 12, 12), torch.tensor([0, 1])
     ours = max_sensitivity(lambda x: gradient(small, x, targets), images, steps=30)
     theirs = sensitivity_max(
-        lambda x, target: gradient(small, x[0] if isinstance(x, tuple) else x, target),
+        lambda x, target: (gradient(small, x[0] if isinstance(x, tuple) else x, target),),
         images,
         target=targets,
         n_perturb_samples=30,
