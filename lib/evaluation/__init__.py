@@ -28,4 +28,5 @@ PROTOCOLS: dict[str, str] = {
     "mask_draws": "lib.evaluation.mask_draws:mask_draws",
     "linear_fit": "lib.evaluation.fidelity:linear_fit",
     "randomization": "lib.evaluation.randomization:randomization",
+    "benchmark": "lib.evaluation.benchmark:benchmark",
 }
