@@ -1,0 +1,104 @@
+"""Notebooks to hand out: a student's without answers, a lecturer's with what to ask.
+
+In a notebook, what follows the line `answer = None` tells whether an exercise's answer is right,
+and a cell `%%say Solution` tells the answer.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from lib.builder.workspace import UsageError
+from lib.core.sealed import seal
+
+LINK = re.compile(r"\]\(([\w-]+)\.html\)")  # to another report
+SET_UP = """# On Colab this fetches the project; where it is installed it does nothing.
+import importlib.util
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("lib") is None:
+    !git clone --quiet --depth 1 {} project
+    %pip install --quiet -r project/requirements.txt
+    sys.path.insert(0, str(Path("project").resolve()))"""
+STUDENT = (
+    "**For students.** Run the cells from the top. The exercises come last: put your answer in "
+    "place of `None` and run the cell, which says whether it is right, and if not, what is wrong "
+    "with it. Take a copy before you write into this file: `make course` makes it anew."
+)
+TEACHER = "**For the lecturer.** The solutions are folded below the exercises."
+_BADGES = {
+    "Colab": "https://colab.research.google.com/github/{}/blob/main/course/student/{}.ipynb",
+    "Binder": "https://mybinder.org/v2/gh/{}/main?urlpath=lab/tree/course/student/{}.ipynb",
+}
+_GITHUB = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+)")
+_ANSWER = re.compile(r"^answer = None\b.*\n", re.MULTILINE)
+_CHECK = re.compile(r"^check\(", re.MULTILINE)
+
+
+def repository(root: Path) -> str:
+    """The repository's address, from pyproject.toml.
+
+    Raises:
+        UsageError: there is none, or it is not on GitHub.
+    """
+    try:
+        text = (root / "pyproject.toml").read_text(encoding="utf-8")
+        return _GITHUB.fullmatch(tomllib.loads(text)["project"]["urls"]["Repository"])[0]
+    except (OSError, ValueError, KeyError, TypeError):
+        hint = 'Repository = "https://github.com/OWNER/NAME"'
+        raise UsageError(f"pyproject.toml: project.urls: expected {hint}") from None
+
+
+def badges(address: str, slug: str) -> dict[str, str]:
+    """Where a student's notebook opens in a browser, by the name of the service."""
+    name = _GITHUB.fullmatch(address)[1]
+    return {service: link.format(name, slug) for service, link in _BADGES.items()}
+
+
+def handout(
+    notebook: dict[str, Any], slug: str, slugs: list[str], address: str, intro: str
+) -> dict[str, Any]:
+    """The notebook with an introduction and a cell that sets Colab up; links go to notebooks."""
+    cells = []
+    for cell in notebook["cells"]:
+        source = LINK.sub(
+            lambda found: f"]({found[1]}.ipynb)" if found[1] in slugs else found[0],
+            "".join(cell["source"]),
+        )
+        cells.append(cell | {"source": source})
+    opened = " or ".join(f"[{name}]({link})" for name, link in badges(address, slug).items())
+    intro += f"\n\nIt opens in {opened}; words are explained in the [glossary](../index.html)."
+    code = {"outputs": [], "execution_count": None, "source": SET_UP.format(address)}
+    first = next(i for i, cell in enumerate(cells) if cell["cell_type"] == "markdown")
+    cells[first + 1 : first + 1] = [
+        {"cell_type": "markdown", "id": "course-intro", "metadata": {}, "source": intro},
+        {"cell_type": "code", "id": "course-set-up", "metadata": {}, **code},
+    ]
+    return notebook | {"cells": cells}
+
+
+def without_answers(notebook: dict[str, Any], where: str) -> dict[str, Any]:
+    """A student's version: no solutions, and what tells whether an answer is right is sealed.
+
+    Raises:
+        UsageError: a cell would give an answer away; it names the cell.
+    """
+    cells = []
+    for number, cell in enumerate(notebook["cells"], 1):
+        source = "".join(cell["source"])
+        if "<summary>Solution" in source:
+            raise UsageError(f"{where}, cell {number}: a solution is a cell `%%say Solution`")
+        if source.startswith("%%say Solution"):
+            continue
+        if cell["cell_type"] == "code" and _CHECK.search(source):
+            asked = _ANSWER.search(source)
+            if not asked or _CHECK.search(source[: asked.end()]):
+                raise UsageError(f"{where}, cell {number}: `check` without a line `answer = None`")
+            given, hidden = source[: asked.end()], source[asked.end() :]
+            cell = cell | {"source": f'{given}check(answer, sealed="{seal(hidden)}")'}
+        cells.append(cell)
+    return notebook | {"cells": cells}
