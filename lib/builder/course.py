@@ -42,11 +42,11 @@ _PIECE = re.compile(  # of a page's article: a heading, a formula, a paragraph, 
     rf"|<p>(?P<text>.*?)</p>|(?P<figure>{_FIGURE.pattern})",
     re.DOTALL,
 )
-_SENTENCE = re.compile(  # the first; elements in it stay whole
+_SENTENCE = re.compile(  # elements in it stay whole
     r"(?:<math\b.*?</math>|<(\w+)\b[^>]*>.*?</\1>|[^<])+?[.?!:](?=\s|$)", re.DOTALL
 )
 _WHOLE = re.compile(r"(<(?:math|a|code|h\d)\b.*?</(?:math|a|code|h\d)>|<[^>]+>)", re.DOTALL)
-_END = ("Verdict", "Verdicts", "Exercises", "References")  # of what slides show
+_END = ("Exercises", "References")  # of what slides show
 
 
 @dataclass
@@ -78,8 +78,17 @@ def _figure(html: str) -> tuple[str, str]:
     return image, re.sub(r'^<span class="nr">.*?</span>', "", caption)
 
 
+def _lead(paragraph: str, enough: int = 60) -> str:
+    """Its first sentence, and more where that is short."""
+    lead = ""
+    for sentence in _SENTENCE.finditer(paragraph):
+        if len(re.sub("<[^>]+>", "", lead)) < enough:
+            lead += sentence[0]
+    return lead.rstrip(":")
+
+
 def sections(article: str) -> list[dict[str, Any]]:
-    """A page's sections up to its verdicts: heading, first sentence, formulas and figures."""
+    """A page's sections up to its exercises: heading, first words, formulas and figures."""
     found: list[dict[str, Any]] = []
     article = re.sub(r'<a href="#[^"]*">(.*?)</a>', r"\1", article)  # to another place of the page
     for piece in _PIECE.finditer(article):
@@ -92,8 +101,7 @@ def sections(article: str) -> list[dict[str, Any]]:
         elif found and piece["figure"]:
             found[-1]["figures"].append(_figure(piece["figure"]))
         elif found and not found[-1]["lead"]:
-            sentence = _SENTENCE.match(piece["text"])
-            found[-1]["lead"] = sentence[0].rstrip(":") if sentence else ""
+            found[-1]["lead"] = _lead(piece["text"])
     return found
 
 
