@@ -20,11 +20,9 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from lib.builder import page
+from lib.builder import handouts, page
 from lib.builder.build import put_in_place
 from lib.builder.check import page_problems
-from lib.builder.handouts import LINK, STUDENT, TEACHER, badges, handout, repository
-from lib.builder.handouts import without_answers
 from lib.builder.markdown import trusted_inline
 from lib.builder.overrides import load_notebook, title_and_question
 from lib.builder.pair import damage, read_results
@@ -124,7 +122,7 @@ def chapter(project: Project, slug: str, notebook: dict, sheet: dict, address: s
         results=read_results(project.json("default", slug)),
         minutes=int(time[1]) if time else None,
         time=inline(time[2]) if time else "",
-        needs=LINK.findall(time[2]) if time else [],
+        needs=handouts.LINK.findall(time[2]) if time else [],
         goals=[inline(goal[2:]) for goal in goals[1].splitlines()] if goals else [],
         exercises=[(inline(t), int(m), level, inline(text)) for t, m, level, text in tasks],
         cover=_figure(covers[0]) if covers else None,
@@ -133,7 +131,7 @@ def chapter(project: Project, slug: str, notebook: dict, sheet: dict, address: s
             part: [{field: inline(text) for field, text in row.items()} for row in rows]
             for part, rows in sheet.items()
         },
-        badges=badges(address, slug),
+        badges=handouts.badges(address, slug),
     )
 
 
@@ -190,9 +188,10 @@ def read_data(path: Path) -> tuple[dict[str, str], dict[str, dict[str, list[dict
         data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         if not all(isinstance(text, str) for text in data[name].values()):
             raise TypeError("a term and its explanation")
-        for name, sheet in data["sheets"].items():
+        for name in data["sheets"]:  # also for what is said of a failure
             for part, fields in SHEET.items():
-                if not all(list(row) == fields and all(row.values()) for row in sheet[part]):
+                rows = data["sheets"][name][part]
+                if not all(list(row) == fields and all(row.values()) for row in rows):
                     raise TypeError(f"{part}: expected {' and '.join(fields)} in each")
     except YAMLError as error:
         raise UsageError(f"{path.name}: {' '.join(str(error).split())}") from None
@@ -201,30 +200,19 @@ def read_data(path: Path) -> tuple[dict[str, str], dict[str, dict[str, list[dict
     return data["glossary"], data["sheets"]
 
 
-def for_lecturers(sheet: dict[str, list[dict[str, str]]]) -> str:
-    """What stands at the head of a lecturer's notebook, in Markdown."""
-    lines = [TEACHER]
-    for title, rows in sheet.items():
-        lines += [f"\n**{title.capitalize()}**\n"] if rows else []
-        lines += [f"- *{said}* {answer}" for said, answer in map(dict.values, rows)]
-    return "\n".join(lines)
-
-
 def write_course(project: Project, folder: Path, data: Path = DATA) -> int:
     """Write the course into a folder; return how many reports are in it.
 
     Raises:
         UsageError: one line that names the file.
     """
-    address, (glossary, sheets), slugs = repository(project.root), read_data(data), project.slugs()
-    chapters, files = {}, []
+    address, (glossary, sheets) = handouts.repository(project.root), read_data(data)
+    slugs, chapters, files = project.slugs(), {}, []
     for slug in slugs:
-        where, sheet = f"notebooks/{slug}.ipynb", sheets.get(slug) or {part: [] for part in SHEET}
-        notebook = load_notebook(project.notebook(slug), where)
+        notebook = load_notebook(project.notebook(slug), f"notebooks/{slug}.ipynb")
+        sheet = sheets.get(slug) or {part: [] for part in SHEET}
         chapters[slug] = shown = chapter(project, slug, notebook, sheet, address)
-        student = handout(without_answers(notebook, where), slug, slugs, address, STUDENT)
-        teacher = handout(notebook, slug, slugs, address, for_lecturers(sheet))
-        for kind, made in {"student": student, "teacher": teacher}.items():
+        for kind, made in handouts.both(notebook, slug, slugs, address, sheet).items():
             text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
             files.append((text, folder / kind / f"{slug}.ipynb"))
         body = linked(page.fill("course_slides", chapter=shown), glossary, site="../index.html")

@@ -24,12 +24,12 @@ if importlib.util.find_spec("lib") is None:
     !git clone --quiet --depth 1 {} project
     %pip install --quiet -r project/requirements.txt
     sys.path.insert(0, str(Path("project").resolve()))"""
-STUDENT = (
+_STUDENT = (
     "**For students.** Run the cells from the top. The exercises come last: put your answer in "
     "place of `None` and run the cell, which says whether it is right, and if not, what is wrong "
     "with it. Take a copy before you write into this file: `make course` makes it anew."
 )
-TEACHER = "**For the lecturer.** The solutions are folded below the exercises."
+_TEACHER = "**For the lecturer.** The solutions are folded below the exercises."
 _BADGES = {
     "Colab": "https://colab.research.google.com/github/{}/blob/main/course/student/{}.ipynb",
     "Binder": "https://mybinder.org/v2/gh/{}/main?urlpath=lab/tree/course/student/{}.ipynb",
@@ -59,28 +59,6 @@ def badges(address: str, slug: str) -> dict[str, str]:
     return {service: link.format(name, slug) for service, link in _BADGES.items()}
 
 
-def handout(
-    notebook: dict[str, Any], slug: str, slugs: list[str], address: str, intro: str
-) -> dict[str, Any]:
-    """The notebook with an introduction and a cell that sets Colab up; links go to notebooks."""
-    cells = []
-    for cell in notebook["cells"]:
-        source = LINK.sub(
-            lambda found: f"]({found[1]}.ipynb)" if found[1] in slugs else found[0],
-            "".join(cell["source"]),
-        )
-        cells.append(cell | {"source": source})
-    opened = " or ".join(f"[{name}]({link})" for name, link in badges(address, slug).items())
-    intro += f"\n\nIt opens in {opened}; words are explained in the [glossary](../index.html)."
-    code = {"outputs": [], "execution_count": None, "source": SET_UP.format(address)}
-    first = next(i for i, cell in enumerate(cells) if cell["cell_type"] == "markdown")
-    cells[first + 1 : first + 1] = [
-        {"cell_type": "markdown", "id": "course-intro", "metadata": {}, "source": intro},
-        {"cell_type": "code", "id": "course-set-up", "metadata": {}, **code},
-    ]
-    return notebook | {"cells": cells}
-
-
 def without_answers(notebook: dict[str, Any], where: str) -> dict[str, Any]:
     """A student's version: no solutions, and what tells whether an answer is right is sealed.
 
@@ -102,3 +80,43 @@ def without_answers(notebook: dict[str, Any], where: str) -> dict[str, Any]:
             cell = cell | {"source": f'{given}check(answer, sealed="{seal(hidden)}")'}
         cells.append(cell)
     return notebook | {"cells": cells}
+
+
+def both(
+    notebook: dict[str, Any],
+    slug: str,
+    slugs: list[str],
+    address: str,
+    sheet: dict[str, list[dict[str, str]]],
+) -> dict[str, dict[str, Any]]:
+    """A notebook's two versions, "student" and "teacher".
+
+    Each has an introduction and a cell that sets Colab up, and links to ``slugs`` go to notebooks.
+    The lecturer's introduction is the ``sheet``: rows of something said and what to say of it.
+    """
+    asked = [_TEACHER]
+    for title, rows in sheet.items():
+        asked += [f"\n**{title.capitalize()}**\n"] if rows else []
+        asked += [f"- *{said}* {answer}" for said, answer in map(dict.values, rows)]
+    services = " or ".join(f"[{name}]({link})" for name, link in badges(address, slug).items())
+    end = f"\n\nIt opens in {services}; words are explained in the [glossary](../index.html)."
+    code = {"outputs": [], "execution_count": None, "source": SET_UP.format(address)}
+    made = {}
+    for kind, given, intro in (
+        ("student", without_answers(notebook, f"notebooks/{slug}.ipynb"), _STUDENT),
+        ("teacher", notebook, "\n".join(asked)),
+    ):
+        head, *rest = [cell | {"source": _relinked(cell, slugs)} for cell in given["cells"]]
+        about = {"id": "course-intro", "metadata": {}, "source": intro + end}
+        ready = {"id": "course-set-up", "metadata": {}, **code}
+        cells = [head, {"cell_type": "markdown", **about}, {"cell_type": "code", **ready}, *rest]
+        made[kind] = notebook | {"cells": cells}
+    return made
+
+
+def _relinked(cell: dict[str, Any], slugs: list[str]) -> str:
+    """A cell's source, in which a link to a report's page goes to its notebook."""
+    return LINK.sub(
+        lambda found: f"]({found[1]}.ipynb)" if found[1] in slugs else found[0],
+        "".join(cell["source"]),
+    )

@@ -17,7 +17,7 @@ from support.projects import environment, plain_project, reports
 from lib.builder.check import page_problems
 from lib.builder.course import DATA, linked, read_data, stages, write_course
 from lib.builder.execute import execute
-from lib.builder.handouts import SET_UP, STUDENT, handout, repository, without_answers
+from lib.builder.handouts import SET_UP, both, repository, without_answers
 from lib.builder.overrides import load_notebook, resolve_run
 from lib.builder.pair import damage
 from lib.builder.workspace import Project, UsageError
@@ -32,6 +32,10 @@ each_notebook = pytest.mark.parametrize("slug", SLUGS)
 
 def source(slug):
     return load_notebook(PROJECT.notebook(slug), slug)
+
+
+def student(slug):
+    return both(source(slug), slug, SLUGS, repository(ROOT), {})["student"]
 
 
 def texts(notebook):
@@ -89,12 +93,7 @@ def test_a_chapter_says_what_it_takes(slug):
 def test_the_students_notebooks_kept_for_colab_are_current(slug):
     kept = ROOT / "course/student" / f"{slug}.ipynb"
     assert kept.exists(), "run: make course"
-    made = without_answers(source(slug), slug)
-    assert texts(json.loads(kept.read_text())) == texts(_students(made, slug)), "run: make course"
-
-
-def _students(made, slug):
-    return handout(made, slug, SLUGS, repository(ROOT), STUDENT)
+    assert texts(json.loads(kept.read_text())) == texts(student(slug)), "run: make course"
 
 
 def test_the_notebooks_are_valid_and_lead_to_one_another(course):
@@ -170,7 +169,7 @@ def execution(slug, notebook, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("slug", ["00-explain", "03-integrated-gradients", "14-animal-parts"])
 def test_a_students_notebook_runs(slug, tmp_path):
-    made = execution(slug, _students(without_answers(source(slug), slug), slug), tmp_path)
+    made = execution(slug, student(slug), tmp_path)
     asked = [cell for cell in made.cells if SEALED.search(cell.source)]
     assert all("Not answered yet" in str(cell.outputs) for cell in asked)
 
@@ -178,7 +177,7 @@ def test_a_students_notebook_runs(slug, tmp_path):
 @pytest.mark.slow
 def test_right_answers_to_07_pass_and_wrong_ones_are_told_why(tmp_path):
     slug = "07-pixel-removal"
-    notebook = _students(without_answers(source(slug), slug), slug)
+    notebook = student(slug)
     cells = []
     for cell in notebook["cells"]:
         cells.append(cell)
@@ -295,3 +294,10 @@ def test_the_readme_names_the_repository_by_the_same_address():
     badges = re.findall(r"\((https://(?:mybinder|colab)[^)]+)\)", readme)
     links = [link for link in badges if "badge" not in link]
     assert len(links) == 2 and all(f"/{name}/" in link for link in links)
+
+
+def test_the_cards_are_of_the_pinned_versions():
+    cards = (ROOT / "docs/cards.md").read_text(encoding="utf-8")
+    named = re.findall(r"package `([\w-]+)` ([\d.]+\d)", cards)
+    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert len(named) == 4 and all(f"{name}=={version}" in pins for name, version in named)
