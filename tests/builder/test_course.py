@@ -167,7 +167,7 @@ def execution(slug, notebook, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("slug", ["00-explain", "03-integrated-gradients", "14-animal-parts"])
+@pytest.mark.parametrize("slug", ["03-integrated-gradients", "14-animal-parts"])
 def test_a_students_notebook_runs(slug, tmp_path):
     made = execution(slug, student(slug), tmp_path)
     asked = [cell for cell in made.cells if SEALED.search(cell.source)]
@@ -213,7 +213,7 @@ for cell in (sys.argv[2], "import lib.report.checks", "print(lib.__file__)"):
     words = [sys.executable, "-c", script, str(ROOT), SET_UP.format(ROOT.as_uri())]
     outside = {k: v for k, v in environment().items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        words, cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=300
+        words, cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "project/lib/__init__.py") in done.stdout
