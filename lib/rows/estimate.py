@@ -95,7 +95,7 @@ def table(profile: str, workers: int) -> str:
         raise RowsError(f"PROFILE={profile}: there is no folder params/{profile}")
     lines = []
     for notebook in sorted((ROOT / "notebooks").glob("[0-9a-z]*.ipynb")):
-        if "lib.rows" in notebook.read_text():
+        if "lesson.rows" in notebook.read_text():
             lines += _measured(notebook.stem, profile)
     if not lines:
         return "no report has rows yet"
