@@ -235,6 +235,10 @@ def test_slides_turn_with_a_key_and_a_sheet_is_a_page(course):
             assert tab.run("document.documentElement.scrollWidth") <= width
             tab.open(deck, width=width)
             assert tab.run("document.documentElement.scrollWidth") <= width
+        tab.open(course / "index.html", width=703, height=1032)  # A4 less its margins
+        tab.page.emulate_media(media="print")
+        heights = "[...document.querySelectorAll('.sheet')].map(s => s.offsetHeight)"
+        assert max(tab.run(heights)) <= 1032
 
 
 def test_bad_input_is_told_in_one_line(tmp_path):
