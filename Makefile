@@ -20,7 +20,7 @@ CLI   := $(PYTHON) -m lib.builder
 PYTEST := $(PYTHON) -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 SLUGS := $(sort $(basename $(notdir $(wildcard notebooks/[0-9a-z]*.ipynb))))
 ROWS  := $(basename $(notdir $(shell grep -ls 'lesson[.]rows' notebooks/[0-9a-z]*.ipynb)))
-TARGETS := help env explain reports index test quick bench verify compare rows clean-rows estimate lab clean
+TARGETS := help env explain reports index test quick bench verify compare course rows clean-rows estimate lab clean
 PLAIN := $(filter-out $(SLUGS) $(TARGETS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
 
 # through the environment, so that quotes and dollars in them reach Python as they are
@@ -91,6 +91,9 @@ verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug]
 
 compare: $(SET_UP) ## two runs side by side [A=reports/default B=reports/custom, HEAD~1:reports/default]
 	@$(CLI) compare "$$A" "$$B"
+
+course: $(SET_UP) ## notebooks for students and lecturers, slides and a site, in course/
+	@$(CLI) course
 
 # with ADOPT, which evidence() sees, reports that have rows and are not current are made again first
 rows: $(SET_UP) ## list the rows that are kept [ADOPT=1: try those that other code gave]

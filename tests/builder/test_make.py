@@ -170,7 +170,7 @@ def test_wrong_input_is_one_line(project, first, arguments, says):
 
 def test_help_has_a_line_for_every_public_target(project):
     text = make(project, "help").stdout
-    targets = "help env reports index test quick bench verify lab clean"
+    targets = "help env reports index test quick bench verify course lab clean"
     for target in targets.split():
         assert f"\n  {target} " in text
     for word in ("PROFILE=", "PARAMS=", "SET=", "NN-slug", "reports/<profile>/NN-slug.html"):
