@@ -31,13 +31,13 @@ def arguments() -> argparse.ArgumentParser:
     build.add_argument("--value", action="append", default=[], help="one, raw: 'photo=my cat.jpg'")
     build.add_argument("--no-index", action="store_true", help="leave index.html as it is")
     build.add_argument("--force", action="store_true", help="make them even if they are current")
-    build.add_argument("--timeout", type=float, default=3600, help="seconds that a cell may run")
+    build.add_argument("--timeout", type=float, help="seconds that a cell may run (no limit)")
     index = commands.add_parser("index", help="write reports/<profile>/index.html")
     index.add_argument("--profile", default="default")
     verify = commands.add_parser("verify", help="make reports again and compare every number")
     verify.add_argument("names", nargs="*", help="default: every report of the profile")
     verify.add_argument("--profile", default="default")
-    verify.add_argument("--timeout", type=float, default=3600)
+    verify.add_argument("--timeout", type=float)
     verify.add_argument("--all", action="store_true", help="list the numbers that agree too")
     verify.add_argument("--part-of", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     compared = commands.add_parser("compare", help="two results, profiles or revisions, as a page")
@@ -56,7 +56,7 @@ def build(project: Project, given: argparse.Namespace) -> int:
     """Make each named report; a failure does not stop the others. All input is checked first."""
     from lib.builder.build import make
 
-    if given.timeout <= 0:
+    if given.timeout is not None and given.timeout <= 0:
         raise UsageError("--timeout must be positive")
     runs = [
         resolve_run(project, name, given.profile, given.params, settings(given))

@@ -146,7 +146,7 @@ def assemble(
     }
 
 
-def make(run: Run, *, force: bool = False, timeout: float = 3600) -> str:
+def make(run: Run, *, force: bool = False, timeout: float | None = None) -> str:
     """Make the report of a run; return "current" if nothing had to be done, else "built".
 
     Raises:
@@ -190,7 +190,7 @@ def make(run: Run, *, force: bool = False, timeout: float = 3600) -> str:
     return "built"
 
 
-def _build(run: Run, digest: str, folder: Path, timeout: float, threads: int) -> list[str]:
+def _build(run: Run, digest: str, folder: Path, timeout: float | None, threads: int) -> list[str]:
     """Execute, render and put in place; return the warnings."""
     import nbformat
 

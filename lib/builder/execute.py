@@ -131,7 +131,7 @@ def execute(
     folder: Path,
     *,
     threads: int,
-    timeout: float = 3600,
+    timeout: float | None = None,
     cache: Path | None = None,
     rows: Path | None = None,
 ) -> Executed:
@@ -140,7 +140,7 @@ def execute(
     Args:
         folder: temporary, of this build alone.
         threads: of the kernel; another number rounds sums otherwise.
-        timeout: seconds that a cell may run.
+        timeout: seconds that a cell may run; `None`: hours, where rows are many.
         cache: where the notebook keeps trainings and masks, instead of the usual place.
         rows: where an earlier run kept rows: a seeded tenth of them has to come out alike.
 
@@ -219,7 +219,9 @@ def execute(
     return Executed(notebook, results, _stderr(notebook))
 
 
-def _failure(error: Exception, number: int, cell: Any, timeout: float, said: str) -> ReportFailed:
+def _failure(
+    error: Exception, number: int, cell: Any, timeout: float | None, said: str
+) -> ReportFailed:
     """Turn nbclient's and the kernel's ways of failing into one."""
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 

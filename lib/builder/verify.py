@@ -62,7 +62,7 @@ def _end_with_the_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _part(run: Run, old: dict[str, Any] | None, timeout: float, folder: Path) -> int:
+def _part(run: Run, old: dict[str, Any] | None, timeout: float | None, folder: Path) -> int:
     """Make one report again; leave in the folder what it found, or why it found nothing."""
     from lib.builder.execute import execute
     from lib.builder.markdown import plain
@@ -85,14 +85,15 @@ def _part(run: Run, old: dict[str, Any] | None, timeout: float, folder: Path) ->
     return 0
 
 
-def _again(run: Run, timeout: float, folder: Path, running: set) -> dict[str, Any]:
+def _again(run: Run, timeout: float | None, folder: Path, running: set) -> dict[str, Any]:
     """The results of one report made again, in a process of its own, and where its rows are from.
 
     Raises:
         NotCompared: it did not come to its end.
     """
     command = [sys.executable, "-m", "lib.builder", "--root", str(run.project.root), "verify"]
-    command += [run.slug, "--profile", run.target, "--timeout", str(timeout)]
+    command += [run.slug, "--profile", run.target]
+    command += ["--timeout", str(timeout)] if timeout else []
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "errors": "replace"}
     with subprocess.Popen([*command, "--part-of", str(folder)], cwd=CODE, **pipes) as child:
         running.add(child)
@@ -161,14 +162,14 @@ def verify(
     profile: str,
     names: list[str],
     *,
-    timeout: float = 3600,
+    timeout: float | None = None,
     every: bool = False,
     part_of: Path | None = None,
 ) -> int:
     """Compare the reports named (without names: all of the profile) with what they give now.
 
     Args:
-        timeout: seconds that a cell may run.
+        timeout: seconds that a cell may run; `None`: hours, where rows are many.
         every: print the numbers that agree too.
         part_of: folder of the verification that this process makes one report for.
 
@@ -209,7 +210,7 @@ def _all(project: Project, profile: str) -> list[str]:
 
 
 def _side_by_side(
-    work: list[tuple[Run, dict[str, Any] | None]], every: bool, timeout: float, folder: Path
+    work: list[tuple[Run, dict[str, Any] | None]], every: bool, timeout: float | None, folder: Path
 ) -> Counter[str]:
     """Each report in a process of its own, the longest first."""
     running: set[subprocess.Popen] = set()
