@@ -27,4 +27,6 @@ PROTOCOLS: dict[str, str] = {
     "restoration": "lib.evaluation.detection:restoration",
     "mask_draws": "lib.evaluation.mask_draws:mask_draws",
     "linear_fit": "lib.evaluation.fidelity:linear_fit",
+    "randomization": "lib.evaluation.randomization:randomization",
+    "benchmark": "lib.evaluation.benchmark:benchmark",
 }

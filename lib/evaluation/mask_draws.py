@@ -36,7 +36,8 @@ def mask_draws(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
 
     One row per image x method x measure x ``at``, with its ``value``: ``agreement`` of two draws
     of ``at`` copies each; probability during ``insertion`` and ``deletion`` of the share ``at``;
-    ``seconds`` that the map of ``at`` copies took (RISE's scores by their share of all scored).
+    ``seconds`` that the map of ``at`` copies took (RISE's scores by their share of all scored), in
+    a column of that name.
     """
     seed, steps = parameters["seed"], parameters["steps"]
     targets = classifier.scores(pixels.to(classifier.device)).argmax(1).cpu()
@@ -44,9 +45,10 @@ def mask_draws(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
     other = _lime(classifier, pixels, targets, parameters["lime"], parameters["sizes"], seed)
     maps = {"rise": found.pop("map"), "lime": other.pop("map")}
     rows = [
-        pd.DataFrame(values, columns=["image", "at", "value"]).assign(method=name, measure=measure)
+        pd.DataFrame(values, columns=["image", "at", column]).assign(method=name, measure=measure)
         for name, measures in (("rise", found), ("lime", other))
         for measure, values in measures.items()
+        for column in ["seconds" if measure == "seconds" else "value"]
     ]
     if steps:
         for label, map_ in asked_maps(classifier, pixels, targets, parameters).items():
