@@ -50,16 +50,6 @@ class Images:
         return [photo.name for photo in self.photos]
 
     @property
-    def descriptions(self) -> list[str]:
-        """What each embedded photo shows, for alt texts; empty for a folder's."""
-        return [photo.description for photo in self.photos]
-
-    @property
-    def notes(self) -> list[str]:
-        """Where an embedded photo's label or annotation is doubtful or incomplete, else empty."""
-        return [photo.note for photo in self.photos]
-
-    @property
     def targets(self) -> Tensor:
         """Class indices, int64 (N,)."""
         return torch.tensor([photo.target for photo in self.photos], dtype=torch.int64)
@@ -68,16 +58,6 @@ class Images:
     def instances(self) -> list[Tensor]:
         """Per photo the boxes (k, 4) x0, y0, x1, y1, one for each object of the class."""
         return [torch.tensor(p.instances, dtype=torch.float32).view(-1, 4) for p in self.photos]
-
-    @property
-    def boxes(self) -> Tensor:
-        """Float (N, 4) x0, y0, x1, y1: the smallest box that holds all `instances`; else NaN."""
-        missing = torch.full((4,), torch.nan)
-        rows = [
-            torch.cat([boxes[:, :2].amin(0), boxes[:, 2:].amax(0)]) if len(boxes) else missing
-            for boxes in self.instances
-        ]
-        return torch.stack(rows) if rows else torch.empty(0, 4)
 
     @property
     def parts(self) -> list[dict[str, list[tuple[float, float]]]]:
@@ -181,8 +161,8 @@ def load_images(
             in continuous pixels of the original photos, the whole of one being 0,0,width,height;
             or ImageNet's own annotation: LOC_val_solution.csv, or a folder of XML files (Pascal
             VOC), each named like its photo and in it or in a folder of the wnid. Of ImageNet's,
-            the objects of the photo's class are taken. Photos may be without; `Images.boxes` is
-            NaN there and where too little of the box is left in the crop.
+            the objects of the photo's class are taken. Photos may be without, and a box of which
+            too little is left in the crop is none.
         points: animals' eyes and feet, a csv with the columns file,part,x,y, a part being eye or
             foot. A file is named as in `Images.names`, or by its last part.
         categories: the classifier's class names, by default ImageNet's. A wnid is known only to

@@ -26,15 +26,13 @@ class Photo:
     path: Path
     name: str
     target: int
-    description: str = ""
-    note: str = ""
     instances: tuple[tuple[float, float, float, float], ...] = ()
     eye: tuple[tuple[float, float], ...] = ()
     foot: tuple[tuple[float, float], ...] = ()
 
 
 def embedded_photos() -> list[Photo]:
-    """The 20 photographs of the package ``foolbox``, with descriptions, without annotation.
+    """The 20 photographs of the package ``foolbox``, without annotation.
 
     The class index ends the file's name.
     """
@@ -48,7 +46,7 @@ def embedded_photos() -> list[Photo]:
         if not path.is_file() or file_sha256(path) != row["sha256"]:
             raise ImageError(f"the installed foolbox has not our {name}; the project needs its pin")
         target = int(Path(name).stem.rsplit("_", 1)[1])
-        photos.append(Photo(path, name, target, row["description"], row["note"]))
+        photos.append(Photo(path, name, target))
     return photos
 
 

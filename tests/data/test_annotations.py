@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from support.photos import picture, save, small
+from support.photos import picture, save, small, whole_boxes
 
 from lib.data import imagenet
 from lib.data.annotations import MAX_XML
@@ -79,9 +79,9 @@ def test_each_format_says_the_same_of_one_object(folder):
     mine = boxes_csv(folder, f"{A},10,4,30,20", f"{B},10,4,30,20")
     for source in (mine, loc, folder.parent / "flat", folder.parent / "nested"):
         images = load(folder, boxes=source)
-        assert images.boxes.tolist() == [[4, 4, 24, 20]] * 2, source
+        assert whole_boxes(images).tolist() == [[4, 4, 24, 20]] * 2, source
         assert images.instances[0].tolist() == [[4, 4, 24, 20]]
-    assert load(folder).boxes.isnan().all()
+    assert whole_boxes(load(folder)).isnan().all()
 
 
 def test_a_box_is_around_the_pixels_that_it_says(folder):
@@ -92,17 +92,20 @@ def test_a_box_is_around_the_pixels_that_it_says(folder):
     xml = write(folder.parent / "xml" / f"{Path(A).stem}.xml", voc((GOLDFISH, 11, 5, 30, 20)))
     images = load(folder, boxes=xml.parent)
     light = images.pixels()[0, 0]
-    x0, y0, x1, y1 = (int(edge) for edge in images.boxes[0])
+    x0, y0, x1, y1 = (int(edge) for edge in whole_boxes(images)[0])
     assert light[y0:y1, x0:x1].min() > 0.95 and light.sum() == pytest.approx(20 * 16, rel=0.01)
     wide = load(folder, boxes=xml.parent, size=84, resize=96)  # twice, 6 pixels less all around
-    assert wide.boxes[0].tolist() == [20 - 18, 8 - 6, 60 - 18, 40 - 6]
+    assert whole_boxes(wide)[0].tolist() == [20 - 18, 8 - 6, 60 - 18, 40 - 6]
 
 
 def test_whole_photos_and_zeros(folder):
     """ImageNet holds both 1 .. 60 and 0 .. 60 for a photo from edge to edge."""
     for numbers in ("1 1 60 48", "0 0 60 48"):
         images = load(folder, boxes=table(folder, f"{Path(A).stem},{GOLDFISH} {numbers}"))
-        assert images.boxes[0].tolist() == [0, 0, 48, 48] and images.boxes[1].isnan().all()
+        assert (
+            whole_boxes(images)[0].tolist() == [0, 0, 48, 48]
+            and whole_boxes(images)[1].isnan().all()
+        )
 
 
 def test_several_objects_of_which_the_photos_own_class_counts(folder):
@@ -113,26 +116,26 @@ def test_several_objects_of_which_the_photos_own_class_counts(folder):
     )
     images = load(folder, boxes=folder.parent / "xml")
     assert images.instances[0].tolist() == [[0, 0, 10, 10], [20, 10, 30, 30]]
-    assert images.boxes[0].tolist() == [0, 0, 30, 30] and len(images.instances[1]) == 0
+    assert whole_boxes(images)[0].tolist() == [0, 0, 30, 30] and len(images.instances[1]) == 0
     row = " ".join(f"{name} {x0} {y0} {x1} {y1}" for name, x0, y0, x1, y1 in [own[0], others[1]])
     images = load(folder, boxes=table(folder, f"{Path(A).stem},{row}"))
     assert images.instances[0].tolist() == [[0, 0, 10, 10]]
     rows = [f"{A},6,0,16,10", f"{A},26,10,36,30"]
     images = load(folder, boxes=boxes_csv(folder, *rows))
-    assert images.boxes[0].tolist() == [0, 0, 30, 30]
+    assert whole_boxes(images)[0].tolist() == [0, 0, 30, 30]
     away = load(folder, boxes=boxes_csv(folder, f"{A},0,0,5,48"))  # cut away with the margin
-    assert away.boxes.isnan().all() and len(away.instances[0]) == 0
+    assert whole_boxes(away).isnan().all() and len(away.instances[0]) == 0
 
 
 def test_a_resized_copy_is_scaled_by_the_annotated_size(folder):
     xml = folder.parent / "xml" / f"{Path(A).stem}.xml"
     write(xml, voc((GOLDFISH, 21, 9, 60, 40), size=(120, 96)))
-    assert load(folder, boxes=xml.parent).boxes[0].tolist() == [4, 4, 24, 20]
+    assert whole_boxes(load(folder, boxes=xml.parent))[0].tolist() == [4, 4, 24, 20]
     picture(1, 60, 47).save(folder / A)  # 48 and a half, rounded down
     write(xml, voc((GOLDFISH, 1, 1, 120, 95), size=(120, 95)))
     load(folder, boxes=xml.parent)
     write(xml, voc((GOLDFISH, 11, 5, 30, 20), size=None))
-    assert load(folder, boxes=xml.parent).boxes[0].isfinite().all()
+    assert whole_boxes(load(folder, boxes=xml.parent))[0].isfinite().all()
 
 
 def test_points(folder):
@@ -141,7 +144,7 @@ def test_points(folder):
     assert images.parts[0] == {"eye": [(10, 10), (14.5, 10)], "foot": [(24, 40)]}
     assert images.parts[1] == {"eye": [], "foot": []}  # its corner lies outside the crop
     images = load(folder, points=points_csv(folder, *rows), boxes=boxes_csv(folder, f"{A},6,0,9,9"))
-    assert images.parts[0]["eye"] and images.boxes[0].tolist() == [0, 0, 3, 9]
+    assert images.parts[0]["eye"] and whole_boxes(images)[0].tolist() == [0, 0, 3, 9]
 
 
 def test_class_folders_and_limits(tmp_path):
@@ -151,24 +154,26 @@ def test_class_folders_and_limits(tmp_path):
         save(folder / name)
     rows = ["1/a.png,6,0,16,10", "281/a.png,6,0,26,10", "b.png,6,0,36,10"]
     images = load(folder, boxes=boxes_csv(folder, *rows))
-    assert images.boxes[:, 2].tolist() == [10, 20, 30]
+    assert whole_boxes(images)[:, 2].tolist() == [10, 20, 30]
     for limit in (1, 2):
         drawn = load(folder, boxes=boxes_csv(folder, *rows), limit=limit)
-        expected = [images.boxes[images.names.index(name)] for name in drawn.names]
-        assert torch.equal(drawn.boxes, torch.stack(expected))
+        expected = [whole_boxes(images)[images.names.index(name)] for name in drawn.names]
+        assert torch.equal(whole_boxes(drawn), torch.stack(expected))
     refused("line 2: several images 'a.png'", folder, boxes=boxes_csv(folder, "a.png,6,0,16,10"))
     write(tmp_path / "xml" / "a.xml", voc((GOLDFISH, 7, 1, 16, 10)))
     refused("a.xml': no object of class 281, that of '281/a.png'", folder, boxes=tmp_path / "xml")
     (tmp_path / "xml" / "a.xml").rename(write(tmp_path / "xml" / "1" / "a.xml", ""))
     images = load(folder, boxes=tmp_path / "xml")
-    assert images.boxes[0].tolist() == [0, 0, 10, 10] and images.boxes[1:].isnan().all()
+    assert (
+        whole_boxes(images)[0].tolist() == [0, 0, 10, 10] and whole_boxes(images)[1:].isnan().all()
+    )
 
 
 def test_skipped_photos_may_be_annotated(folder):
     (folder / A).write_text("no picture")
     rows = [f"{A},6,0,16,10", f"{B},6,0,16,10"]
     images = load(folder, boxes=boxes_csv(folder, *rows), unreadable="skip")
-    assert images.boxes.tolist() == [[0, 0, 10, 10]] and len(images.skipped) == 1
+    assert whole_boxes(images).tolist() == [[0, 0, 10, 10]] and len(images.skipped) == 1
     refused(f"{A}': cannot be read|no image in a known", folder, boxes=boxes_csv(folder, *rows))
 
 
@@ -177,14 +182,17 @@ def test_turned_photos_are_annotated_as_they_are_shown(folder):
     exif[0x0112] = 6
     picture(1, 48, 60).save(folder / A, exif=exif)  # shown as 60 x 48
     images = load(folder, boxes=boxes_csv(folder, f"{A},10,4,30,20"))
-    assert images.boxes[0].tolist() == [4, 4, 24, 20]
+    assert whole_boxes(images)[0].tolist() == [4, 4, 24, 20]
 
 
 def test_ones_own_annotation_of_the_embedded_photos(tmp_path):
     name = "imagenet_00_243.jpg"
     csv = write(tmp_path / "boxes.csv", f"file,x0,y0,x1,y1\n{name},0,0,512,512\n")
     images = load_images(boxes=csv)
-    assert images.boxes[0].tolist() == [0, 0, 224, 224] and images.boxes[1:].isnan().all()
+    assert (
+        whole_boxes(images)[0].tolist() == [0, 0, 224, 224]
+        and whole_boxes(images)[1:].isnan().all()
+    )
     assert images.parts == load_images().parts
 
 
@@ -282,7 +290,7 @@ def test_a_doctype_in_another_encoding_is_refused(folder):
     xml.write_bytes(text.encode("utf-16"))
     refused("a DOCTYPE", folder, boxes=xml.parent)
     xml.write_bytes(text.replace("<!DOCTYPE annotation>", "").encode("utf-16"))
-    assert load(folder, boxes=xml.parent).boxes[0].tolist() == [4, 4, 24, 20]
+    assert whole_boxes(load(folder, boxes=xml.parent))[0].tolist() == [4, 4, 24, 20]
     xml.write_text("<a>" * 140_000 + "</a>" * 140_000)  # deep, within the limit
     refused("no object of class 1", folder, boxes=xml.parent)
 
@@ -306,7 +314,9 @@ def test_columns_that_are_not_asked_for_do_not_matter(folder):
     header = "part,file,x0,y0,x1,y1,PredictionString,x,y"
     both = boxes_csv(folder, f"eye ,{A},10,4,30,20,,16,10", header=header)
     images = load(folder, boxes=both, points=both)
-    assert images.boxes[0].tolist() == [4, 4, 24, 20] and images.parts[0]["eye"] == [(10, 10)]
+    assert whole_boxes(images)[0].tolist() == [4, 4, 24, 20] and images.parts[0]["eye"] == [
+        (10, 10)
+    ]
     header = "file,part,x,y,ImageId,PredictionString"
     images = load(folder, points=points_csv(folder, f"{A},eye,16,10,,", header=header))
     assert images.parts[0] == {"eye": [(10, 10)], "foot": []}

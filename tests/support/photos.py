@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from lib.data.images import Images, load_images
@@ -31,3 +32,11 @@ def photo_folder(path: Path) -> Path:
     for row in range(12):
         save(path / str(CLASSES[row % 3]) / f"photo{row:02d}.png", row)
     return path
+
+
+def whole_boxes(images: Images) -> torch.Tensor:
+    """(N, 4) x0, y0, x1, y1: the smallest box that holds all of a photo's, else NaN."""
+    missing = torch.full((1, 4), torch.nan)
+    given = [known if len(known) else missing for known in images.instances]
+    ends = [torch.cat([known[:, :2].amin(0), known[:, 2:].amax(0)]) for known in given]
+    return torch.stack(ends) if ends else torch.empty(0, 4)
