@@ -30,7 +30,7 @@ RECIPES = {
     "residual": {"epochs": 4, "lr": 1e-2, "batch_size": 32, "scalar_share": 0.1},
     "gap_network": {"epochs": 4, "lr": 5e-3},
     "fully_connected": {"epochs": 3},
-    "vision_transformer": {"epochs": 3, "lr": 3e-3},
+    "vision_transformer": {"epochs": 10, "batch_size": 32},
 }
 
 
