@@ -1,4 +1,4 @@
-"""What a page must be: one file, no script, nothing loaded, pictures described, links whole."""
+"""What a page must be: one file, no script but its own, nothing loaded, pictures described."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import re
 from collections import Counter
 from html.parser import HTMLParser
 
-FORBIDDEN = {"script", "iframe", "object", "embed", "base", "form", "input"}
+from lib.builder.page import PAGES
+
+FORBIDDEN = {"iframe", "object", "embed", "base", "form", "input"}
 FORBIDDEN |= {"audio", "video", "source"}
+OWN = {path.read_text(encoding="utf-8").strip() for path in PAGES.glob("*.js")}
 _LOADS = ("src", "srcset", "poster", "data", "background", "action")
 _CSS_LOAD = re.compile(r"@import|url\(\s*['\"]?(?!data:)", re.IGNORECASE)
 
@@ -24,14 +27,14 @@ class _Reader(HTMLParser):
         self.problems: list[str] = []
         self.ids: Counter[str] = Counter()
         self.targets: list[str] = []
-        self._style = False
+        self._inside = ""
 
     def handle_starttag(self, tag, attrs):
         attributes = {name: value or "" for name, value in attrs}
-        self._style = tag == "style"
-        # task lists of Markdown are check boxes, harmless and disabled
-        task = tag == "input" and attributes.get("type") == "checkbox"
-        if (tag in FORBIDDEN or ":" in tag) and not task:
+        self._inside = tag
+        # sliders, and the task lists of Markdown, which are check boxes, harmless and disabled
+        harmless = tag == "input" and attributes.get("type") in ("range", "checkbox")
+        if (tag in FORBIDDEN or ":" in tag) and not harmless:
             self.problems.append(f"<{tag}> is not allowed")
         if tag == "link" and not attributes.get("href", "").startswith("data:"):
             self.problems.append(f"<link> loads {attributes.get('href')!r}")
@@ -61,12 +64,13 @@ class _Reader(HTMLParser):
     handle_startendtag = handle_starttag
 
     def handle_data(self, data):
-        if self._style and _CSS_LOAD.search(data):
+        if self._inside == "style" and _CSS_LOAD.search(data):
             self.problems.append("the style sheet loads something")
+        if self._inside == "script" and data.strip() not in OWN:
+            self.problems.append("<script> is not the page's own")
 
     def handle_endtag(self, tag):
-        if tag == "style":
-            self._style = False
+        self._inside = ""
 
 
 def page_problems(html: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The shell that reports, failure pages and the index share: one HTML file that loads nothing."""
+"""The shell that all pages share: one HTML file that loads nothing, and is whole without script."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ def shell(body: str, *, title: str, kind: str, build: str = "", description: str
     """A whole page around a body. Titles are escaped here; the body must already be."""
     sheets = [PAGES / f"{name}.css" for name in dict.fromkeys(["report", kind])]
     css = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.exists())
-    return fill(
-        "page", body=body, title=title, css=css, kind=kind, build=build, description=description
-    )
+    script = PAGES / f"{kind}.js"  # most kinds have none
+    script = script.read_text(encoding="utf-8") if script.exists() else ""
+    known = {"title": title, "kind": kind, "build": build, "description": description}
+    return fill("page", body=body, css=css, script=script, **known)
 
 
 def provenance_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

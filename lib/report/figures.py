@@ -1,6 +1,7 @@
 """The figures that all reports share: one call each, from numbers to a captioned picture.
 
-    pictures   photos and maps in a grid        gallery    the same, each under its name
+    pictures   photos and maps in a grid        gallery    the same, each under its name, with
+                                                           ``slider=`` one after the other
     curves     means with their intervals       bars       one number per name
     intervals  parts of claims against a line
     strips     every unit's value by group      scatter    two numbers per unit
@@ -13,6 +14,7 @@ says it better. Bands and bars of error are the interval of :mod:`lib.report.sta
 """
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
@@ -44,9 +46,11 @@ from lib.report.looks import (
 )
 
 DPI, PHOTO_DPI = 200, 150  # heat maps are noise to a compressor: pages have to stay small
+FINEST = 300  # dots per inch where a slider enlarges a small picture
 CSS_PER_INCH = 110  # how large a figure is shown on a wide screen
 MARKS = 8  # so many values of a logarithmic axis are all marked
 TOLD = 12  # lines of a figure whose numbers the alt text gives
+NAMED = 500  # points of a figure whose values are shown under the pointer
 LOOKS = {  # of a verdict: color and marker
     "supported": (BLUE, "o"),
     "contradicted": (RED, "X"),
@@ -63,10 +67,16 @@ def show(
     told: Sequence[str] = (),
     photo: bool = False,
     cover: bool = False,
+    dpi: float | None = None,
+    slider: str = "",
+    frames: Mapping[str, Sequence[tuple[str, Axes]]] | None = None,
+    points: Sequence[tuple[str, Axes, float, float]] = (),
 ) -> None:
     """Put a figure into the report and close it; ``photo`` stores a JPEG, else it is a PNG.
 
     ``told`` are the numbers drawn, for the alt text: they hold names of data and are no templates.
+    On the page ``slider`` names a control that shows one after the other of ``frames``, named axes
+    of one size, by the choice that they belong to; ``points`` are named under the pointer.
     Raises ``ValueError`` without alt text or caption.
     """
     try:
@@ -74,22 +84,51 @@ def show(
         caption = " ".join(say.fill(caption).split())
         if not alt or not caption:
             raise ValueError("a figure needs alt text and a caption")
+        dpi = dpi or (PHOTO_DPI if photo else DPI)
+        fig.set_dpi(dpi)
+        fig.draw_without_rendering()  # now everything has its place
+        box = fig.get_tightbbox().padded(0.05)
+        facts = {"alt": alt, "caption": caption, "cover": cover, "photo": photo}
+        corner = box.x0 * dpi, box.y1 * dpi
+        facts |= {"slider": _frames(slider, frames, corner)} if slider and frames else {}
+        facts |= {"points": named} if (named := _named(points, corner)) else {}
         png = io.BytesIO()
-        dpi = PHOTO_DPI if photo else DPI
         raw = {"compress_level": 0}  # encoded below
-        box = {"bbox_inches": "tight", "pad_inches": 0.05}
-        fig.savefig(png, format="png", dpi=dpi, pil_kwargs=raw, **box)
+        fig.savefig(png, format="png", dpi=dpi, bbox_inches=box, pil_kwargs=raw)
     finally:
         plt.close(fig)
     drawn, encoded = Image.open(png).convert("RGB"), io.BytesIO()
     if photo:
-        drawn.save(encoded, "JPEG", quality=80, optimize=True)
+        drawn.save(encoded, "JPEG", quality=90, optimize=True)  # the page stores it smaller
     else:
         drawn.quantize(256, dither=Image.Dither.NONE).save(encoded, "PNG")
     mime = "image/jpeg" if photo else "image/png"
-    width = round(drawn.width / dpi * CSS_PER_INCH)
-    facts = {"alt": alt, "caption": caption, "cover": cover, "width": width}
+    facts["width"] = round(drawn.width / dpi * CSS_PER_INCH)
     display({mime: encoded.getvalue()}, metadata={mime: facts}, raw=True)
+
+
+def _frames(slider: str, frames: Mapping, corner: tuple[float, float]) -> dict[str, Any]:
+    """Where each frame is, in pixels from the picture's upper left ``corner``."""
+
+    def whole(ax: Axes) -> tuple[int, int, int, int]:  # the pixels that are the picture's alone
+        edges = ax.get_window_extent()
+        left, right = math.ceil(edges.x0 - corner[0]), math.floor(edges.x1 - corner[0])
+        top, bottom = math.ceil(corner[1] - edges.y1), math.floor(corner[1] - edges.y0)
+        return left, top, right - left, bottom - top
+
+    rows = {key: [(name, *whole(ax)) for name, ax in row] for key, row in frames.items()}
+    size = [min(cell[k] for row in rows.values() for cell in row) for k in (3, 4)]
+    return {
+        "name": slider,
+        "size": size,
+        "rows": {key: [cell[:3] for cell in row] for key, row in rows.items()},
+    }
+
+
+def _named(points: Sequence, corner: tuple[float, float]) -> list[tuple[str, int, int]]:
+    """The same of points that are to be named; what a logarithmic axis cannot show is left out."""
+    spots = [(name, *ax.transData.transform((x, y)) - corner) for name, ax, x, y in points]
+    return [(name, round(x), round(-y)) for name, x, y in spots if math.isfinite(x + y)]
 
 
 @contextmanager
@@ -160,20 +199,64 @@ def _wrapped(name: str, width: int) -> str:
 
 
 def gallery(
-    cells: Sequence[tuple[str, Any]], *, caption: str, alt: str, columns: int = 4, cover=False
+    cells: Sequence[tuple[str, Any]] | Mapping[str, Sequence[tuple[str, Any]]],
+    *,
+    caption: str,
+    alt: str,
+    columns: int = 4,
+    slider: str = "",
+    cover: bool = False,
 ) -> None:
-    """Pictures with a name over each, in rows of ``columns``; drawn as by `pictures`."""
-    rows, side = -(-len(cells) // columns), WIDTH / columns
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, rows * (side + 0.2)), squeeze=False, layout="constrained"
-    )
-    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    for ax, (name, picture) in zip(axes.flat, cells, strict=False):
-        ax.set_title(label(name), fontsize=10, pad=2)
-        _picture(ax, picture, signed=False)
+    """Pictures with a name over each, in rows of ``columns``; drawn as by `pictures`.
+
+    A cell may hold several pictures of one height, side by side. With ``slider``, the name of what
+    changes, the page shows one cell at a time, and a range input moves through them; the whole
+    grid is what is printed and what is seen without a script. A mapping of equally long lists
+    begins each on a row of its own: the page has a menu for them.
+    """
+    groups = dict(cells) if isinstance(cells, Mapping) else {"": cells}
+    names = ["\n".join(wrap(label(name), 11)) for name in groups]
+    tiles = [[_beside(shown) for _, shown in group] for group in groups.values()]
+    high, wide = tiles[0][0].shape[:2]
+    lines = -(-len(tiles[0]) // columns)  # of one group
+    left, top = 0.2 * max(1 + n.count("\n") if n else 0 for n in names), 0.21
+    side = (WIDTH - left) / columns
+    tall, rows = side * high / wide, lines * len(groups)
+    height = rows * (tall + top)
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
+    fig.subplots_adjust(left / WIDTH, 0, 1, 1 - top / height, wspace=0.03, hspace=top / tall)
+    frames = {}
+    for k, (choice, group) in enumerate(groups.items()):
+        places = list(axes[k * lines : (k + 1) * lines].flat)[: len(group)]
+        frames[choice] = [(label(name), ax) for (name, _), ax in zip(group, places, strict=True)]
+        for (name, ax), tile in zip(frames[choice], tiles[k], strict=True):
+            ax.set_title(name, fontsize=10, pad=2)
+            ax.imshow(tile)
+        turned = {"rotation": 90, "ha": "right", "va": "center", "ma": "center"}
+        places[0].text(-0.02, 0.5, names[k], transform=places[0].transAxes, **turned)
     for ax in axes.flat:
         ax.axis("off")
-    show(fig, caption=caption, alt=alt, photo=True, cover=cover)
+    dpi = min(max(PHOTO_DPI, wide / side), FINEST) if slider else None
+    show(
+        fig,
+        caption=caption,
+        alt=alt,
+        photo=True,
+        cover=cover,
+        dpi=dpi,
+        slider=slider,
+        frames=frames,
+    )
+
+
+def _beside(shown: Any) -> np.ndarray:
+    """Pictures side by side in color ``(H, W, 3)``, a little apart; or the one that is given."""
+    colors = [
+        as_photo(picture) if picture.ndim == 3 else plt.get_cmap("magma")(heat(picture))[..., :3]
+        for picture in (shown if isinstance(shown, (list, tuple)) else [shown])
+    ]
+    gap = np.ones((len(colors[0]), max(1, len(colors[0]) // 40), 3))
+    return np.hstack([piece for color in colors for piece in (color, gap)][:-1])
 
 
 def _picture(ax: Axes, picture, signed: bool) -> None:
@@ -217,11 +300,14 @@ def curves(
     fig, axes = plt.subplots(
         len(panels), 1, figsize=(WIDTH, height), sharex=True, layout="constrained", squeeze=False
     )
-    told = []
+    told, points = [], []
     for ax, name in zip(axes[:, 0], panels, strict=True):
         part = frame[frame[panel] == name] if panel else frame
         for place, key in enumerate(order):
             told.append((name, key, _curve(ax, part[part[by] == key], x, y, key, place, unit)))
+            for at, value in told[-1][2].items():
+                where = say.percent(at) if percent else f"{at:.3g}"
+                points.append((f"{label(str(key))}: {value:.3g} at {where}", ax, at, value))
         ax.set(title=label(str(name)) if panel else "", ylabel=ylabel or label(y).capitalize())
         ax.set_xscale("log" if "x" in log else "linear")
         ax.set_yscale("log" if "y" in log else "linear")
@@ -237,7 +323,7 @@ def curves(
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     ends = [_ends(name, key, points) for name, key, points in told[:TOLD] if len(points)]
     alt = alt or f"Lines of {label(y)} against {label(x)}{', in panels' if panel else ''}."
-    show(fig, caption=caption, alt=alt, told=ends, cover=cover)
+    show(fig, caption=caption, alt=alt, told=ends, cover=cover, points=points[:NAMED])
 
 
 def _curve(ax: Axes, part: pd.DataFrame, x: str, y: str, key, place: int, unit) -> pd.Series:

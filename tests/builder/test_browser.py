@@ -6,6 +6,7 @@ By default the sample reports and an index are opened, and every committed page 
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from support.browser import browser
 from support.projects import built_project, judged_project
 
@@ -42,6 +43,15 @@ def test_one_request_no_complaint_every_picture(chromium, path, dark):
     )
     brightness = [sum(map(float, color[4:-1].split(","))) for color in (paper, ink)]
     assert (brightness[0] < brightness[1]) == dark
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("page", ["index", "01-smoothgrad", "03-integrated-gradients"])
+def test_it_meets_the_guidelines(chromium, page, dark):
+    chromium.open(ROOT / f"reports/default/{page}.html", width=390, dark=dark)
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
+    found = Axe().run(chromium.page, options=rules).response["violations"]
+    assert [(v["id"], [node["html"][:200] for node in v["nodes"][:3]]) for v in found] == []
 
 
 @pytest.mark.parametrize("unfolded", [False, True], ids=["folded", "unfolded"])
