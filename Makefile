@@ -16,9 +16,11 @@ SET_UP := env
 endif
 
 CLI   := $(PYTHON) -m lib.builder
+# tests come in groups (tests/conftest.py), in the order in which they are collected
+PYTEST := $(PYTHON) -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 SLUGS := $(sort $(basename $(notdir $(wildcard notebooks/[0-9a-z]*.ipynb))))
 ROWS  := $(basename $(notdir $(shell grep -ls 'lesson[.]rows' notebooks/[0-9a-z]*.ipynb)))
-TARGETS := help env explain reports index test quick bench verify compare rows clean-rows estimate lab clean
+TARGETS := help env explain reports index test quick bench verify compare course rows clean-rows estimate lab clean
 PLAIN := $(filter-out $(SLUGS) $(TARGETS),$(shell printf '%s\n' $(SLUGS) | sed 's/^[0-9]*-//'))
 
 # through the environment, so that quotes and dollars in them reach Python as they are
@@ -73,12 +75,12 @@ index: $(SET_UP) ## write reports/<profile>/index.html anew
 	@$(CLI) index --profile "$$PROFILE"
 
 test: $(SET_UP) ## run every test, and check style and format
-	$(PYTHON) -m pytest -n auto --dist loadfile
+	$(PYTEST)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
 quick: $(SET_UP) ## run the tests that take seconds, and check style: the edit-test loop
-	$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow and not browser"
+	$(PYTEST) -m "not slow and not browser"
 	$(PYTHON) -m ruff check .
 
 bench: $(SET_UP) ## measure speed and memory against other libraries
@@ -90,6 +92,9 @@ verify: $(SET_UP) ## run reports again and compare every number [REPORT=NN-slug]
 compare: $(SET_UP) ## two runs side by side [A=reports/default B=reports/custom, HEAD~1:reports/default]
 	@$(CLI) compare "$$A" "$$B"
 
+course: $(SET_UP) ## notebooks for students and lecturers, slides and a site, in course/
+	@$(CLI) course
+
 # with ADOPT, which evidence() sees, reports that have rows and are not current are made again first
 rows: $(SET_UP) ## list the rows that are kept [ADOPT=1: try those that other code gave]
 	@$(if $(and $(ADOPT),$(ROWS)),$(MAKE) --no-print-directory $(ROWS))
@@ -99,7 +104,7 @@ clean-rows: $(SET_UP) ## remove the rows that only one report uses [REPORT=NN-sl
 	@$(PYTHON) -m lib.rows clean "$$REPORT"
 
 estimate: $(SET_UP) ## what the rows of a profile would cost [PROFILE=imagenet]
-	@$(PYTHON) -m lib.rows estimate "$$PROFILE" $(if $(WORKERS),--workers "$$WORKERS")
+	@$(PYTHON) -m lib.rows estimate "$$PROFILE" $(ROWS) $(if $(WORKERS),--workers "$$WORKERS")
 
 lab: $(SET_UP) ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks

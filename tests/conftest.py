@@ -13,9 +13,10 @@ WORKERS = min(4, os.cpu_count() or 1)  # of pytest-xdist; each has a share of th
 _THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(4, os.cpu_count() or 1)
 os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
 
-if "ATTRIBUTION_CACHE" not in os.environ:  # the checkout's stays as it is; workers share this one
-    os.environ["ATTRIBUTION_CACHE"] = tempfile.mkdtemp(prefix="attribution-tests-")
-    atexit.register(shutil.rmtree, os.environ["ATTRIBUTION_CACHE"], ignore_errors=True)
+if "TESTS_SHARE" not in os.environ:  # what the workers of this session share; it goes with it
+    os.environ["TESTS_SHARE"] = tempfile.mkdtemp(prefix="attribution-tests-")
+    atexit.register(shutil.rmtree, os.environ["TESTS_SHARE"], ignore_errors=True)
+os.environ.setdefault("ATTRIBUTION_CACHE", os.path.join(os.environ["TESTS_SHARE"], "cache"))
 
 import resource
 from contextlib import contextmanager
@@ -36,6 +37,15 @@ torch.set_num_threads(_THREADS)
 
 def pytest_xdist_auto_num_workers() -> int:
     return WORKERS
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A file is one worker's, for its fixtures, unless a test names its group; long ones first."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    items.sort(key=lambda item: item.path.stem not in ("test_notebooks", "test_another_cpu"))
 
 
 @pytest.fixture

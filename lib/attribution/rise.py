@@ -116,23 +116,37 @@ def rise_maps(
     chosen = range(scores.shape[1]) if which is None else which
     if len(chosen) == 0 or min(chosen) < 0 or max(chosen) >= scores.shape[1]:
         raise ValueError(f"which {chosen} does not lie in the {scores.shape[1]} masks")
-    size = images.shape[2], images.shape[3]
-    maps = torch.empty(len(images), *size, dtype=scores.dtype)
-    for row, key, known in zip(maps, draws.image_keys(images), scores.cpu(), strict=True):
-        sums = torch.zeros(2, size[0] * size[1], dtype=scores.dtype)
-        for start in range(0, len(chosen), _MASKS_AT_ONCE):
-            part = list(chosen[start : start + _MASKS_AT_ONCE])
-            pairs = [(key, k) for k in part]
-            shown = random_masks(seed, pairs, size, cells=cells, probability=probability)
-            weights = torch.stack([known[part], torch.ones(len(part)).to(known)])
-            sums += weights @ shown.flatten(1).to(known)
-        weighted, coverage = sums.view(2, *size)
+    drawn = {"cells": cells, "probability": probability, "seed": seed}
+    maps = []
+    for image, known in zip(images, scores.cpu(), strict=True):
+        weighted, coverage = rise_sums(image, known, which=chosen, **drawn)
         if normalize == "expectation":
-            row.copy_(weighted / (len(chosen) * probability))
+            maps.append(weighted / (len(chosen) * probability))
         else:
             mean = known[list(chosen)].mean()
-            row.copy_(torch.where(coverage > 1e-6, weighted / coverage.clamp_min(1e-6), mean))
-    return maps[:, None].to(images.device)
+            maps.append(torch.where(coverage > 1e-6, weighted / coverage.clamp_min(1e-6), mean))
+    return torch.stack(maps)[:, None].to(images.device)
+
+
+def rise_sums(
+    image: Float[Tensor, "c h w"],
+    scores: Float[Tensor, " masks"],
+    *,
+    which: range,
+    cells: int = 7,
+    probability: float = 0.5,
+    seed: int = 0,
+) -> Float[Tensor, "2 h w"]:
+    r"""$\sum_k f_k M_k$ and $\sum_k M_k$ over the masks ``which`` of one image: parts add up."""
+    (key,), size = draws.image_keys(image[None]), (image.shape[1], image.shape[2])
+    sums = torch.zeros(2, size[0] * size[1], dtype=scores.dtype)
+    for start in range(0, len(which), _MASKS_AT_ONCE):
+        part = list(which[start : start + _MASKS_AT_ONCE])
+        pairs = [(key, k) for k in part]
+        shown = random_masks(seed, pairs, size, cells=cells, probability=probability)
+        weights = torch.stack([scores[part], torch.ones(len(part)).to(scores)])
+        sums += weights @ shown.flatten(1).to(scores)
+    return sums.view(2, *size)
 
 
 def random_masks(

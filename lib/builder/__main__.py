@@ -1,4 +1,4 @@
-"""python -m lib.builder build | index | verify: what the Makefile calls.
+"""python -m lib.builder build | index | verify | compare | course: what the Makefile calls.
 
 Exit codes: 0 done, 1 a report failed or changed or the disk did, 2 input that cannot be used, 130
 interrupted.
@@ -43,6 +43,7 @@ def arguments() -> argparse.ArgumentParser:
     compared = commands.add_parser("compare", help="two results, profiles or revisions, as a page")
     compared.add_argument("a", help="a results file, a folder of them, or REVISION:one of these")
     compared.add_argument("b")
+    commands.add_parser("course", help="notebooks to hand out, slides and a site, in course/")
     return parser
 
 
@@ -123,6 +124,15 @@ def compare(project: Project, given: argparse.Namespace) -> int:
     return int(differ)
 
 
+def course(project: Project, given: argparse.Namespace) -> int:
+    from lib.builder.course import write_course
+
+    folder = project.root / "course"
+    count = write_course(project, folder)
+    say(f"{count} chapters; open {os.path.relpath(folder / 'index.html')}")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     for name in ("stdin", "stdout", "stderr"):  # one that the caller closed, in this order
         if getattr(sys, name) is None:
@@ -132,8 +142,8 @@ def main(argv: list[str] | None = None) -> int:
     # checks: more than a second for every report
     sys.modules.setdefault("rfc3987_syntax", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
-    actions = {"build": build, "index": index, "verify": verify, "compare": compare}
-    action = actions[given.command]
+    actions = [build, index, verify, compare, course]
+    action = {action.__name__: action for action in actions}[given.command]
     try:
         if os.pathsep in str(CODE):
             raise UsageError(f"{CODE}: Python cannot import from a path with {os.pathsep!r} in it")

@@ -59,14 +59,14 @@ def _verdict(name: str, old: dict[str, Any], new: dict[str, Any], edge: str) -> 
     return "CHANGED", f"{name}.verdict", remark
 
 
-def _judged(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
-    """A claim by its parts: each is compared like a claim, in the terms of the new results."""
+def _claim(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
+    """A claim by its parts, each in the terms of the new results."""
     yield from _same(f"{name}.", old, new, {"verdict", "parts", *_FOLLOWS, *_COPIED})
     terms = {term: new[term] for term in ("n_within", "wall_clock")}
     before, after = (
         {f"{name}: {part['of']}": part | terms for part in claim["parts"]} for claim in (old, new)
     )
-    lines = list(_each(before, after, _claim))
+    lines = list(_each(before, after, _part))
     yield from lines
     shown = before.get(f"{name}: {old['of']}", {})
     if old["n"] and any(old[number] != shown.get(number) for number in _COPIED):
@@ -75,12 +75,9 @@ def _judged(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Lin
     yield _verdict(name, old, new, "" if turned else "at the edge of a part or of its level")
 
 
-def _claim(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
-    if "parts" in old and "parts" in new:
-        yield from _judged(name, old, new)
-        return
+def _part(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     measured = bool(old["n"] and new["n"])  # n = 0: the data cannot speak to the claim
-    but = {"verdict", "n", "threshold"} | (_FOLLOWS & old.keys() & new.keys())
+    but = {"verdict", "n", "threshold", *_FOLLOWS}
     but |= {"estimate", "interval"} if measured else set()
     but |= {"gate"} if new["wall_clock"] else set()
     yield from _same(f"{name}.", old, new, but)
@@ -137,7 +134,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Line]:
     yield from _same("", old, new, _LISTS | _MADE)
     yield from _same("parameter ", old["parameters"], new["parameters"], set())
     facts = {name: old["provenance"].get(name) for name in new["provenance"]}
-    yield from _same("provenance ", facts, new["provenance"], {"device", "content_hash"})
+    yield from _same("provenance ", facts, new["provenance"], {"device", "content_hash", "rows"})
     ids = [claim["id"] for claim in old["claims"]]
     if len(set(ids)) < len(ids):
         yield "CHANGED", "claims", "one stands there twice"
@@ -163,7 +160,7 @@ def shown(results: dict[str, Any], page: str, index: str) -> Iterator[Line]:
             ("page", page, parts.verdict_row(claim)),
             ("index", index, f"{name} {claim['verdict']}</a>"),
             ("index", row or index, parts.estimate(claim)),
-            ("index", row or index, f"n = {claim['n']}</span></td><td>{badge}"),
+            ("index", row or index, f"n = {markup.number(claim['n'])}</span></td><td>{badge}"),
         ]
         wrong = [where for where, html, piece in pieces if html and unescape(piece) not in html]
         for where in dict.fromkeys(wrong):

@@ -90,7 +90,7 @@ def _claims(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
         if claim["id"] not in after:
             continue
         pair = claim, after[claim["id"]]
-        by_name = [{p["of"]: p for p in side.get("parts", [side | {"of": ""}])} for side in pair]
+        by_name = [{p["of"]: p for p in side["parts"]} for side in pair]
         parts = [
             {"of": of, "old": part, "new": by_name[1][of], "axis": _overlay(part, by_name[1][of])}
             for of, part in by_name[0].items()

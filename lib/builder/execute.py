@@ -43,7 +43,7 @@ class Executed:
 
 
 def kernel_environment(
-    run: Run, folder: Path, threads: int, cache: Path | None = None
+    run: Run, folder: Path, threads: int, cache: Path | None = None, rows: Path | None = None
 ) -> dict[str, str]:
     """The kernel's environment: where to record, a fixed hash seed, the number of threads.
 
@@ -73,6 +73,8 @@ def kernel_environment(
     }
     if cache:
         environment["ATTRIBUTION_CACHE"] = str(cache)
+    if rows:
+        environment["ROWS_KEPT"] = str(rows)
     return environment | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
@@ -131,6 +133,7 @@ def execute(
     threads: int,
     timeout: float = 3600,
     cache: Path | None = None,
+    rows: Path | None = None,
 ) -> Executed:
     """Execute one report's notebook.
 
@@ -139,6 +142,7 @@ def execute(
         threads: of the kernel; another number rounds sums otherwise.
         timeout: seconds that a cell may run.
         cache: where the notebook keeps trainings and masks, instead of the usual place.
+        rows: where an earlier run kept rows: a seeded tenth of them has to come out alike.
 
     Raises:
         ReportFailed: a cell raised, ran too long, ended the kernel or was never run.
@@ -183,7 +187,7 @@ def execute(
             shutdown_kernel="immediate",
         )
         launch = {
-            "env": kernel_environment(run, folder, threads, cache),
+            "env": kernel_environment(run, folder, threads, cache, rows),
             "cwd": str(run.project.notebooks),
             # of what it says below Python: a daemon that it leaves would keep our own output open
             "stdout": log,

@@ -44,6 +44,6 @@ def forest(claims: list[dict[str, Any]]) -> list[tuple[str, str, list[Mark]]]:
     """(id, verdict, marks) of each claim that was judged by parts with a standardized effect."""
     rows = []
     for claim in claims:
-        if marks := [mark for part in claim.get("parts", []) if (mark := _mark(part))]:
+        if marks := [mark for part in claim["parts"] if (mark := _mark(part))]:
             rows.append((claim["id"], claim["verdict"], marks))
     return rows

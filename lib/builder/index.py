@@ -17,13 +17,14 @@ from lib.builder.build import locked, put_in_place
 from lib.builder.check import page_problems
 from lib.builder.forest import REACH, forest
 from lib.builder.overrides import Run, load_notebook, resolve_run, title_and_question
-from lib.builder.pair import damage, read_results
+from lib.builder.pair import damage, elsewhere, read_results, turned
 from lib.builder.parameters import notebook_schema
 from lib.builder.provenance import content_hash
 from lib.builder.workspace import CUSTOM, Project, UsageError
 from lib.core import markup
 from lib.core.ledger import Claim, load_ledger, q_values
 
+FAMILIES = {"documents": "Claims of the documents", "field": "Claims of the field"}
 DECIDED = ("supported", "contradicted", "mixed")
 WIDTH, QUALITY = 640, 78  # of a thumbnail: about 20 kB each
 LARGEST = 50_000_000  # pixels of a cover: more would fill the memory
@@ -140,61 +141,70 @@ def _rendered(project: Project, profile: str, slug: str) -> Card:
     )
 
 
-def ledger_groups(project: Project, profile: str, cards: dict[str, Card]) -> list[dict[str, Any]]:
-    """The claims of the ledger by report, each with its result or the reason why there is none."""
+def _groups(
+    project: Project, profile: str, cards: dict[str, Card], claims: list[Claim]
+) -> list[dict[str, Any]]:
+    """Claims by report, each with its result or the reason why there is none."""
     reports: dict[str, list[Claim]] = {}
-    for claim in load_ledger(project.ledger).values():
+    for claim in claims:
         reports.setdefault(claim.report, []).append(claim)
     groups = []
-    for slug, claims in reports.items():
+    for slug, own in reports.items():
         found = cards.get(slug) or card(project, profile, slug)
-        recorded = found.results["claims"] if found.results else []
-        results = {result["id"]: result for result in recorded}
+        results = {r["id"]: r for r in found.results["claims"]} if found.results else {}
         written = "not yet rendered" if project.notebook(slug).exists() else "no report yet"
         groups.append(
             {
                 "card": found,
-                "source": claims[0].document,
+                "source": own[0].document,
                 "without": "damaged" if found.state == "damaged" else written,
-                "rows": [(claim, results.get(claim.id)) for claim in claims],
+                "rows": [(claim, results.get(claim.id)) for claim in own],
             }
         )
     return groups
 
 
-def verdicts_of(project: Project, profile: str) -> dict[str, str]:
-    """What another profile found: the verdict of each claim, of the results that can be read."""
-    found = {}
-    for path in sorted(project.folder(profile).glob("*.json")):
-        with contextlib.suppress(Exception):  # its own index says what is wrong with it
-            found |= {claim["id"]: claim["verdict"] for claim in read_results(path)["claims"]}
-    return found
+def _family(title: str, groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """A family of claims with the false discovery rates of those that were judged."""
+    results = [result for group in groups for _, result in group["rows"]]
+    judged = [result for result in results if result]
+    q = q_values([result["p"] for result in judged])
+    sure = [v for v, r in zip(q, judged, strict=True) if v is not None and r["verdict"] in DECIDED]
+    return {
+        "title": title,
+        "groups": groups,
+        "claims": len(results),
+        "judged": judged,
+        "q": dict(zip((result["id"] for result in judged), q, strict=True)),
+        "sure": len(sure),
+        "false": max(sure, default=0) * len(sure),
+    }
 
 
 def index_page(project: Project, profile: str) -> tuple[str, dict[str, Card]]:
     """The index of one profile, from the files that are there, and the cards on it."""
+    ledger = list(load_ledger(project.ledger).values())
     slugs = project.built(profile).union([] if profile == CUSTOM else project.slugs())
     cards = {slug: card(project, profile, slug) for slug in sorted(slugs)}
-    groups = ledger_groups(project, profile, cards)
-    results = [result for group in groups for _, result in group["rows"]]
-    judged = [result for result in results if result and "parts" in result]
-    q = q_values([result["p"] for result in judged])
-    sure = [v for v, r in zip(q, judged, strict=True) if v is not None and r["verdict"] in DECIDED]
+    families = []
+    for name, title in FAMILIES.items():
+        if claims := [claim for claim in ledger if claim.family == name]:
+            families.append(_family(title, _groups(project, profile, cards, claims)))
+    judged = [result for family in families for result in family["judged"]]
+    others = elsewhere(project, profile)
     body = page.fill(
         "index_page",
         profile=profile,
         custom=profile == CUSTOM,
         cards=[c for c in cards.values() if c.failed or c.state != "missing"],
         waiting=[c for c in cards.values() if not c.failed and c.state == "missing"],
-        groups=groups,
-        claims=len(results),
-        q=dict(zip((result["id"] for result in judged), q, strict=True)),
-        sure=len(sure),
-        false=max(sure, default=0) * len(sure),
+        families=families,
+        claims=len(ledger),
         forest=forest(judged),
         reach=REACH,
-        thousand=verdicts_of(project, "thousand") if profile == "default" else {},
-        verdicts=[result["verdict"] for result in results if result],
+        others=others,
+        turned=list(turned(judged, others)),
+        verdicts=[result["verdict"] for result in judged],
     )
     html = page.shell(body, title="Input attribution: the reports", kind="index")
     html = html.encode(errors="replace").decode()  # a file's name may be no text

@@ -6,14 +6,17 @@ carries the content hash that stands in the results.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lib.builder.workspace import Project
 
+OTHERS = ("thousand", "thousand-lite2")  # profiles whose verdicts stand beside the default's
 _META = re.compile(r'<meta name="build" content="([^"]*)"')
 
 
@@ -83,3 +86,24 @@ def damage(project: Project, profile: str, slug: str) -> str:
     if html_build(page) != results["provenance"].get("content_hash"):
         return f"{page.name} and {where.name} are not of one build"
     return ""
+
+
+def elsewhere(project: Project, profile: str, slug: str = "*") -> dict[str, dict[str, Any]]:
+    """Verdict and n of each claim by other profile: what the default profile's pages say beside."""
+    found: dict[str, dict[str, Any]] = {}
+    for other in OTHERS if profile == "default" else ():
+        for path in sorted(project.folder(other).glob(f"{slug}.json")):
+            with contextlib.suppress(KeyError, TypeError):  # its own index says what is wrong
+                for claim in (read_results(path) or {})["claims"]:
+                    verdict = {"verdict": claim["verdict"], "n": claim["n"]}
+                    found.setdefault(other, {})[claim["id"]] = verdict
+    return found
+
+
+def turned(claims: list[dict[str, Any]], others: dict[str, dict[str, Any]]) -> Iterator[tuple]:
+    """(claim, profile, its finding) wherever another profile has another verdict, from its data."""
+    for claim in claims:
+        for other, known in others.items():
+            found = known.get(claim["id"])
+            if found and found["n"] and found["verdict"] != claim["verdict"]:
+                yield claim, other, found

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.builder.overrides import Run
+from lib.builder.pair import elsewhere
 from lib.builder.parameters import locate
 from lib.builder.workspace import CODE
 
@@ -61,9 +62,9 @@ def _stamp(path: Path) -> list[Any]:
 def content_hash(run: Run) -> str:
     """SHA-256 over the notebook's source, the parameters, lib and the pins.
 
-    What lies beside the notebook and is named in it (pictures, modules) and the files behind path
-    parameters count too (those by name, size and time). Time stamps of our own files do not: a
-    fresh clone has the same hash.
+    What lies beside the notebook and is named in it (pictures, modules), the verdicts of other
+    profiles that its page tells, and the files behind path parameters count too (those by name,
+    size and time). Time stamps of our own files do not: a fresh clone has the same hash.
     """
     root = run.project.root
     text = json.dumps(notebook_source(run.notebook))
@@ -78,6 +79,8 @@ def content_hash(run: Run) -> str:
     for name, path in files.items():
         digest.update(b"\0%b\0" % os.fsencode(name))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
+    if others := elsewhere(run.project, run.target, run.slug):
+        digest.update(json.dumps(others).encode())
     for parameter, value in run.parameters.items():
         for item in value if isinstance(value, list) else [value]:
             if run.schema[parameter].names_path(item):

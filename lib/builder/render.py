@@ -24,6 +24,7 @@ from lib.builder.check import page_problems
 from lib.builder.execute import INJECTED
 from lib.builder.mathml import mathml
 from lib.builder.overrides import Run
+from lib.builder.pair import elsewhere, turned
 from lib.builder.workspace import ANSI, ReportFailed
 from lib.core.markup import FOLDED, MARK
 
@@ -180,6 +181,7 @@ def render(run: Run, notebook: Any, results: dict[str, Any]) -> tuple[str, list[
         "report",
         run=run,
         results=results,
+        turned=list(turned(results["claims"], elsewhere(run.project, run.target, run.slug))),
         question=markdown.trusted_inline(question),
         contents=[entry for entry in body.contents.entries if entry[0] <= 3],
         body=html,

@@ -6,6 +6,9 @@ threshold), each WALL-CLOCK time (shown, not compared) and, if asked, each numbe
 
 The files in reports/ are not touched. Trainings and masks are made again too: the reports share a
 cache that is empty at the start, for what was kept by an earlier run could only agree with itself.
+Profiles of hours have their rows kept: a seeded tenth of each call's is computed again and compared
+(ROWS), the notebooks go on with the rest, and only the results need to be there, not the pages.
+
 A report has as many threads as when it was made, since another number rounds sums otherwise, and
 as many reports run side by side, each in a process, as there are cores for their threads.
 """
@@ -28,11 +31,12 @@ from lib.builder.build import assemble, build_folder
 from lib.builder.compare import Line, compare, shown
 from lib.builder.console import cores, say, threads_of_a_kernel
 from lib.builder.overrides import Run, resolve_run
-from lib.builder.pair import damage, read_results
+from lib.builder.pair import OTHERS, damage, read_results
 from lib.builder.provenance import content_hash
 from lib.builder.workspace import CODE, CUSTOM, Project, ReportFailed, UsageError
 
-STATUSES = ("PASS", "CHANGED", "FAILED", "EDGE", "STALE", "WALL-CLOCK")
+STATUSES = ("PASS", "CHANGED", "FAILED", "EDGE", "STALE", "ROWS", "WALL-CLOCK")
+LONG = (*OTHERS, "imagenet")  # profiles of hours
 
 
 class NotCompared(Exception):
@@ -67,10 +71,13 @@ def _part(run: Run, old: dict[str, Any] | None, timeout: float, folder: Path) ->
     try:
         with build_folder(run.project, run.slug) as aside:
             options = {"threads": _threads(old), "timeout": timeout, "cache": folder / "cache"}
+            if run.target in LONG:
+                usual = os.environ.get("ATTRIBUTION_CACHE") or CODE / ".cache"
+                options["rows"] = Path(usual) / "rows"
             recorded = execute(run, aside, **options).results
         head = [plain(text) for text in run.head[:2]]
         facts = recorded.get("provenance", {}) | {"content_hash": content_hash(run)}
-        found = {"results": assemble(run, head, recorded, facts)}
+        found = {"results": assemble(run, head, recorded, facts), "rows": recorded["rows"]}
     except ReportFailed as failure:
         where = f" (cell {failure.cell})" if failure.cell else ""
         found = {"failed": f"the report fails now{where}: {failure.reason.splitlines()[0]}"}
@@ -79,7 +86,7 @@ def _part(run: Run, old: dict[str, Any] | None, timeout: float, folder: Path) ->
 
 
 def _again(run: Run, timeout: float, folder: Path, running: set) -> dict[str, Any]:
-    """The results of one report made again, in a process of its own.
+    """The results of one report made again, in a process of its own, and where its rows are from.
 
     Raises:
         NotCompared: it did not come to its end.
@@ -97,25 +104,28 @@ def _again(run: Run, timeout: float, folder: Path, running: set) -> dict[str, An
     found = json.loads((folder / f"{run.slug}.json").read_text(encoding="utf-8"))
     if "failed" in found:
         raise NotCompared(found["failed"])
-    return found["results"]
+    return found
 
 
 def _lines(run: Run, old: dict[str, Any] | None, *again: Any) -> Iterator[Line]:
     """Everything there is to say about one report; the rest of the arguments is `_again`'s."""
-    file, problem = f"{run.slug}.json", damage(run.project, run.target, run.slug)
+    file, page = f"{run.slug}.json", run.project.html(run.target, run.slug)
+    paged = page.exists() or run.target not in LONG
+    problem = damage(run.project, run.target, run.slug) if paged or old is None else ""
     if old is None:
         raise NotCompared(problem)
     if problem:
         yield "CHANGED", file, problem
-    new = _again(run, *again)
+    found = _again(run, *again)
+    new = found["results"]
+    for name, made in found["rows"].items() if run.target in LONG else ():
+        yield "ROWS", name, f"{made['computed']} of {made['chunks']} chunks computed again, alike"
     try:
         yield from compare(old, new)
-        if not problem:
-            page = run.project.html(run.target, run.slug).read_text(encoding="utf-8")
+        if paged and not problem:
             index = run.project.folder(run.target) / "index.html"
-            yield from shown(
-                old, page, index.read_text(encoding="utf-8") if index.is_file() else ""
-            )
+            index = index.read_text(encoding="utf-8") if index.is_file() else ""
+            yield from shown(old, page.read_text(encoding="utf-8"), index)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise NotCompared(f"{file} is not as results are written today: {reason}") from None

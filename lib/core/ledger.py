@@ -19,6 +19,7 @@ class Claim:
     id: str  # stable: results, index and tests refer to it
     report: str
     document: str
+    family: str  # "documents" or "field"
     sentences: list[str]
     meaning: str
     core: list[str]
@@ -42,8 +43,10 @@ def load_ledger(path: Path | str | None = None) -> dict[str, Claim]:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         claims = {}
         for name, fields in content["claims"].items():
-            document = content["documents"][name.split("-")[0]]
-            claims[name] = Claim(id=name, document=document, **fields)
+            code = name.split("-")[0]
+            document = content["documents"][code]
+            family = "field" if code in content.get("field", []) else "documents"
+            claims[name] = Claim(id=name, document=document, family=family, **fields)
     except YAMLError as error:
         raise ValueError(f"{path.name}: {' '.join(str(error).split())}") from None
     except (AttributeError, KeyError, TypeError) as error:

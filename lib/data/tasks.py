@@ -3,7 +3,7 @@
 Pixels go in as they are, in [0, 1]: nothing is subtracted, and black is the origin.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -69,11 +69,3 @@ def load_task(
     tested = load_images(test, **options)
     parts = (learned, learned.targets, tested, tested.targets)
     return Task(*parts, names, 3, size, learned.sha256)
-
-
-def with_limit(task: Task, count: int) -> Task:
-    """The same task with only the first ``count`` training images."""
-    rows = torch.arange(min(count, len(task.train_labels)))
-    images = task.train_images
-    part = images[rows] if isinstance(images, Tensor) else images.subset(rows)
-    return replace(task, train_images=part, train_labels=task.train_labels[rows])

@@ -8,7 +8,6 @@ Imports attribution, copies, networks, data and core.
 
 PROTOCOLS: dict[str, str] = {
     "removal": "lib.evaluation.removal:removal",
-    "background_first": "lib.evaluation.removal:background_first",
     "localization": "lib.evaluation.localization:localization",
     "masking": "lib.evaluation.masking:masking",
     "own_cell": "lib.evaluation.mosaics:own_cell",
@@ -21,12 +20,13 @@ PROTOCOLS: dict[str, str] = {
     "small_step": "lib.evaluation.agreement:small_step",
     "copy_convergence": "lib.evaluation.agreement:copy_convergence",
     "carry_over": "lib.evaluation.transfer:carry_over",
-    "shrinking_boxes": "lib.evaluation.deletion_regions:shrinking_boxes",
-    "equal_boxes": "lib.evaluation.deletion_regions:equal_boxes",
+    "blurred_boxes": "lib.evaluation.deletion_regions:blurred_boxes",
     "thresholded": "lib.evaluation.deletion_regions:thresholded",
     "animal_parts": "lib.evaluation.parts:animal_parts",
     "detection": "lib.evaluation.detection:detection",
     "restoration": "lib.evaluation.detection:restoration",
     "mask_draws": "lib.evaluation.mask_draws:mask_draws",
     "linear_fit": "lib.evaluation.fidelity:linear_fit",
+    "randomization": "lib.evaluation.randomization:randomization",
+    "benchmark": "lib.evaluation.benchmark:benchmark",
 }

@@ -98,7 +98,7 @@ def map_correlation(
         check_maps(maps)
         varies = maps.amax((1, 2)) > maps.amin((1, 2))
         check_present(varies, "raise", "ranks: it is constant")
-    values = [maps.detach().double().flatten(1).cpu().numpy() for maps in (one, other)]
+    values = [maps.detach().flatten(1).cpu().numpy() for maps in (one, other)]
     return torch.from_numpy(rank_correlation(np.stack(values, -1), axis=1)).float()
 
 

@@ -1,9 +1,9 @@
-"""Where the object is: boxes as masks."""
+"""Boxes (x0, y0, x1, y1): as masks, and their size."""
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
 
@@ -22,3 +22,8 @@ def inside_boxes(
         for x0, y0, x1, y1 in boxes.tolist():
             mask |= (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
     return masks
+
+
+def box_areas(boxes: Real[Tensor, "... 4"]) -> Real[Tensor, "..."]:
+    """Width times height of each box; NaN of one that is."""
+    return (boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(-1)

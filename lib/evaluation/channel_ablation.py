@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lib import copies
-from lib.networks.layers import activations_and_gradients, split
+from lib.networks.layers import gradients_at, split
 
 
 def channel_ablation(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
@@ -21,15 +21,15 @@ def channel_ablation(classifier, photos, pixels: Tensor, parameters: Mapping) ->
     ``parameters``: ``layers``, their names, and ``channels``, how many of each are tried: those of
     the largest ``|weight|``. One row per image x layer x channel: ``weight``, Grad-CAM's,
     ``promised``, its share of the map's total, and ``fall``, in logits; positive: the channel
-    supports the class. Runs the network once per image and layer, and once per channel from there.
+    supports the class. Runs the network once per image, and once per channel from its layer on.
     """
     frames = []
     for image, (one, target) in enumerate(
         zip(pixels.split(1), photos.targets.split(1), strict=True)
     ):
         engine = copies.Engine(classifier, one, target, None, "channel ablation")
-        for layer in parameters["layers"]:
-            features, slopes, logits = activations_and_gradients(classifier, one, target, layer)
+        found, logits = gradients_at(classifier, one, target, parameters["layers"])
+        for layer, (features, slopes) in found.items():
             weight = slopes.mean((2, 3))[0]
             largest = weight.abs().topk(min(parameters["channels"], len(weight))).indices
             _, rest = split(classifier, one, layer)

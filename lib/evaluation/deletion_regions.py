@@ -14,66 +14,35 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lib import copies
-from lib.attribution.meaningful_perturbation import MaskSettings, learn_masks
+from lib.attribution.meaningful_perturbation import PERTURBATIONS
 from lib.copies.baselines import blurred, gaussian_blur
 from lib.core import draws
-from lib.evaluation.maps import check_maps, heat, maps_by_label
+from lib.evaluation.boxes import box_areas
+from lib.evaluation.maps import asked_maps, check_maps, heat, maps_by_label
 from lib.evaluation.removal import removal_order
-from lib.evaluation.transfer import PERTURBATIONS, null_images
+from lib.evaluation.transfer import null_images
 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
 ALPHAS = tuple(k / 100 for k in range(101))
 
 
-def shrinking_boxes(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
-    """Protocol for :mod:`lib.rows`: the box of each threshold and what its blur does.
+def blurred_boxes(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    """Protocol for :mod:`lib.rows`: the boxes of each map and what their blur does.
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``seed`` and
-    ``alphas`` (default ``ALPHAS``). One row per image x method x alpha: :func:`suppressions`.
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`), ``shares`` of
+    the image and ``alphas`` (default ``ALPHAS``). One row per image x method x box, with the
+    columns of :func:`suppressions`.
     """
-    alphas = parameters.get("alphas", ALPHAS)
     given = (classifier, pixels, photos.targets)
-    maps = maps_by_label(*given, parameters["methods"], seed=parameters["seed"])
+    levels = (parameters.get("alphas", ALPHAS), parameters["shares"])
     found = [
-        suppressions(*given, heat(map_).cpu(), alphas).assign(method=label)
-        for label, map_ in maps.items()
+        suppressions(*given, heat(map_).cpu(), *levels).assign(method=label)
+        for label, map_ in asked_maps(*given, parameters).items()
     ]
     return pd.concat(found, ignore_index=True)
-
-
-def equal_boxes(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
-    """Protocol for :mod:`lib.rows`: scores after blurring boxes of one area around each map.
-
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``shares`` of the
-    image and ``seed``. One row per image x method x share: ``logit`` and ``probability`` of the
-    target with the box of :func:`boxes_of_area` blurred, and its corners ``x0, y0, x1, y1``.
-    """
-    given, shares = (classifier, pixels, photos.targets), parameters["shares"]
-    maps = maps_by_label(*given, parameters["methods"], seed=parameters["seed"])
-    frames = []
-    for label, map_ in maps.items():
-        areas = [[round(share * map_[0, 0].numel())] * len(pixels) for share in shares]
-        boxes = torch.stack([boxes_of_area(heat(map_).cpu(), area) for area in areas], 1)
-        scores = box_scores(*given, boxes, score=("logit", "probability"))
-        rows = pd.MultiIndex.from_product([range(len(pixels)), shares], names=["image", "share"])
-        found = torch.cat([scores.double(), boxes], 2).flatten(0, 1).numpy()
-        names = ["logit", "probability", "x0", "y0", "x1", "y1"]
-        frames.append(pd.DataFrame(found, rows, names).reset_index().assign(method=label))
-    return pd.concat(frames, ignore_index=True)
-
-
-def thresholded(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
-    """Protocol for :mod:`lib.rows`: learned masks cut at thresholds and deleted in several ways.
-
-    ``parameters``: ``mask`` (options of ``MaskSettings``), ``thresholds``, ``most`` and ``seed``;
-    rows as of :func:`thresholded_deletion`.
-    """
-    settings = MaskSettings(**{"seed": parameters["seed"], **parameters["mask"]})
-    masks = learn_masks(classifier, pixels, photos.targets, settings).masks[:, 0]
-    options = {name: parameters[name] for name in ("thresholds", "most", "seed")}
-    return thresholded_deletion(classifier, pixels, photos.targets, masks, **options)
 
 
 def threshold_boxes(
@@ -100,11 +69,6 @@ def threshold_boxes(
     return boxes
 
 
-def box_areas(boxes: Int[Tensor, "... 4"]) -> Int[Tensor, "..."]:
-    """Pixels in each box."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-
-
 def box_scores(
     classifier,
     images: Float[Tensor, "n c h w"],
@@ -116,22 +80,26 @@ def box_scores(
 ) -> Float[Tensor, "n k *s"]:
     """The target's score with each box of each image blurred (see ``blurred``).
 
-    ``score`` is one or several of ``copies.SCORES``, as for ``Engine.scores``.
+    ``score`` is one or several of ``copies.SCORES``, as for ``Engine.scores``. Equal boxes of an
+    image are scored once.
     """
     engine = copies.Engine(classifier, images, targets, batch_size, "blurred boxes")
     pixels = engine.pixels
     if boxes.ndim != 3 or boxes.shape[::2] != (len(pixels), 4):
         raise ValueError(f"boxes must be ({len(pixels)}, k, 4), not {tuple(boxes.shape)}")
     replacement = blurred(pixels)
+    unique = [torch.unique(own, dim=0, return_inverse=True) for own in boxes]
+    distinct = pad_sequence([own for own, _ in unique], batch_first=True)  # by empty boxes
 
     def with_box_blurred(row: Tensor, draw: Tensor) -> Tensor:
         copied = pixels[row]
         for copy, i, k in zip(copied, row.tolist(), draw.tolist(), strict=True):
-            x0, y0, x1, y1 = boxes[i, k].tolist()
+            x0, y0, x1, y1 = distinct[i, k].tolist()
             copy[:, y0:y1, x0:x1] = replacement[i, :, y0:y1, x0:x1]
         return copied
 
-    return engine.scores(with_box_blurred, boxes.shape[1], score)
+    scores = engine.scores(with_box_blurred, distinct.shape[1], score)
+    return torch.stack([own[place] for own, (_, place) in zip(scores, unique, strict=True)])
 
 
 def suppressions(
@@ -139,37 +107,39 @@ def suppressions(
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
     maps: Float[Tensor, "n h w"],
-    alphas: Sequence[float] | np.ndarray = ALPHAS,
+    alphas: Sequence[float] = ALPHAS,
+    shares: Sequence[float] = (),
 ) -> pd.DataFrame:
-    r"""How far blurring the box of :func:`threshold_boxes` suppresses the score, for each alpha.
+    r"""How far blurring the boxes of a map suppresses the score of its image.
 
-    Suppression is $1-p'$ with $p'=(p-p_b)/(p_0-p_b)$, $p_0$ the score of the image and $p_b$ with
-    all of it blurred. One row per image x alpha: ``image``, ``alpha``, ``area`` (of the box, a
-    share of the image) and ``suppression``, NaN where $p_0\le p_b$: there the blur suppresses
-    nothing.
+    They are those of :func:`threshold_boxes` for each alpha and of :func:`boxes_of_area` for each
+    share of the image. Suppression is $1-p'$ with $p'=(p-p_b)/(p_0-p_b)$, $p_0$ the probability of
+    the image and $p_b$ with all of it blurred. One row per image x box: ``image``, ``alpha`` or
+    ``share`` (the other is NaN), ``x0, y0, x1, y1``, ``area`` (the box's share of the image),
+    ``logit``, ``probability``, and ``suppression``, NaN where $p_0\le p_b$: there the blur
+    suppresses nothing.
     """
     check_maps(maps, images)
-    boxes = threshold_boxes(maps, alphas)
     height, width = maps.shape[1:]
     ends = torch.tensor([[0, 0, 0, 0], [0, 0, width, height]]).expand(len(maps), 2, 4)
-    # neighboring alphas often give one box: each is scored once, the rows padded by repetition
-    distinct = [torch.unique(torch.cat(pair), dim=0) for pair in zip(ends, boxes, strict=True)]
-    most = max(len(rows) for rows in distinct)
-    padded = torch.stack([torch.cat([r, r[:1].expand(most - len(r), 4)]) for r in distinct])
-    scores = box_scores(classifier, images, targets, padded).double()
-    rows = []
-    for i, (box, score) in enumerate(zip(padded, scores, strict=True)):
-        known = {tuple(b): float(s) for b, s in zip(box.tolist(), score, strict=True)}
-        intact, gone = known[0, 0, 0, 0], known[0, 0, width, height]
-        for b, alpha in zip(boxes[i], alphas, strict=True):
-            lost = intact - known[tuple(b.tolist())]
-            suppression = lost / (intact - gone) if intact > gone else np.nan
-            rows.append((i, alpha, int(box_areas(b)) / (height * width), suppression))
-    return pd.DataFrame(rows, columns=["image", "alpha", "area", "suppression"])
+    equal = [boxes_of_area(maps, round(share * height * width))[:, None] for share in shares]
+    boxes = torch.cat([ends, threshold_boxes(maps, alphas), *equal], 1)
+    names = ["logit", "probability"]
+    scores = box_scores(classifier, images, targets, boxes, score=names).double()
+    intact, gone, left = scores[..., 1].split([1, 1, boxes.shape[1] - 2], 1)
+    suppressed = torch.where(intact > gone, (intact - left) / (intact - gone), torch.nan)
+    areas = box_areas(boxes).double()[:, 2:, None] / (height * width)
+    table = torch.cat([boxes[:, 2:], areas, scores[:, 2:], suppressed[..., None]], 2)
+    frame = pd.DataFrame(
+        table.flatten(0, 1).numpy(), columns=["x0", "y0", "x1", "y1", "area", *names, "suppression"]
+    )
+    which = [(alpha, np.nan) for alpha in alphas] + [(np.nan, share) for share in shares]
+    frame[["alpha", "share"]] = which * len(maps)
+    return frame.assign(image=np.repeat(range(len(maps)), len(which)))
 
 
 def smallest_boxes(rows: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
-    """From rows of `shrinking_boxes` the area of the smallest box that suppresses by each level.
+    """From rows of :func:`suppressions` the area of the smallest box that suppresses by each level.
 
     One row per image x method, one column per level: a share of the image, 1 where no smaller box
     reaches the level. Images whose score the blur does not lower are left out. Raises
@@ -185,73 +155,64 @@ def smallest_boxes(rows: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.D
     return pd.DataFrame(areas).groupby([rows["image"], rows["method"]]).min()
 
 
-def boxes_of_area(
-    maps: Float[Tensor, "n h w"], areas: Sequence[int] | Tensor
-) -> Int[Tensor, "n 4"]:
-    """A box around each map's strongest region, with (nearly) the area asked for.
+def boxes_of_area(maps: Float[Tensor, "n h w"], area: int) -> Int[Tensor, "n 4"]:
+    """A box around each map's strongest region, with (nearly) the area asked for, in pixels.
 
     The tightest box whose area comes nearest, over 200 thresholds, is scaled about its center,
     with its shape where the image allows. Rounding to whole pixels leaves under 2 % at 50 x 50.
+    Raises ``ValueError`` for an area that does not fit.
     """
     height, width = maps.shape[1:]
-    boxes = threshold_boxes(maps, [k / 200 for k in range(201)])
+    if not 0 < area <= height * width:
+        raise ValueError(f"an area of {area} px does not fit in {width} x {height}")
     chosen = []
-    for candidates, area in zip(boxes, areas, strict=True):
-        if not 0 < area <= height * width:
-            raise ValueError(f"an area of {area} px does not fit in {width} x {height}")
+    for candidates in threshold_boxes(maps, [k / 200 for k in range(201)]):
         nearest = candidates[(box_areas(candidates) - area).abs().argmin()]
         x0, y0, x1, y1 = nearest.tolist()
-        scale = (float(area) / ((x1 - x0) * (y1 - y0))) ** 0.5
+        scale = (area / int(box_areas(nearest))) ** 0.5
         across = min(max(round((x1 - x0) * scale), 1), width)
-        down = min(max(round(float(area) / across), 1), height)
-        across = min(max(round(float(area) / down), 1), width)
+        down = min(max(round(area / across), 1), height)
+        across = min(max(round(area / down), 1), width)
         left = min(max(round((x0 + x1 - across) / 2), 0), width - across)
         top = min(max(round((y0 + y1 - down) / 2), 0), height - down)
         chosen.append([left, top, left + across, top + down])
     return torch.tensor(chosen)
 
 
-def thresholded_deletion(
-    classifier,
-    images: Float[Tensor, "n c h w"],
-    targets: Int[Tensor, " n"],
-    masks: Float[Tensor, "n h w"],
-    *,
-    thresholds: Sequence[float] = tuple(k / 20 for k in range(20)),
-    most: float = 0.3,
-    blur_sigma: float = 10.0,
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> pd.DataFrame:
-    r"""The score when the pixels whose (blurred) mask lies below a threshold are deleted.
+def thresholded(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
+    r"""Protocol for :mod:`lib.rows`: a mask is cut at thresholds; what is below is deleted.
 
-    The mask is blurred by ``blur_sigma`` and stretched to [0, 1], as in the authors' program; a
-    constant one becomes ones, which delete nothing. Deleted pixels are taken from the ``blur``, a
-    ``constant`` color (ImageNet's mean) or uniform ``noise``.
+    ``parameters``: ``mask``, the ``method`` whose map is one minus the mask, and its options;
+    ``thresholds``, ``most``, ``seed``, and ``blur_sigma`` (default 10 pixels). The mask is blurred
+    and stretched to [0, 1], as in the authors' program; a constant one becomes ones, which delete
+    nothing. Deleted pixels are taken from the ``blur``, a ``constant`` color (ImageNet's mean) or
+    uniform ``noise``.
 
     One row per image x perturbation x place x threshold: ``place`` is ``own`` or ``moved``, the
     same region rolled around the image to a place drawn by ``seed`` and the image; ``share`` (of
     pixels deleted) and ``remaining`` $(p-p_m)/(p_0-p_m)$ cut to [0, 1], with $p_m$ the score
-    under the learned mask itself: 0 is as good as the mask. NaN where $p_0\le p_m$: drop and
-    count these. The row without a threshold (NaN) deletes what the last one does, but no more than
-    the share ``most``, beginning where the mask is lowest.
+    under the mask itself: 0 is as good as the mask. NaN where $p_0\le p_m$: drop and count these.
+    The row without a threshold (NaN) deletes what the last one does, but no more than the share
+    ``most``, beginning where the mask is lowest.
     """
-    engine = copies.Engine(classifier, images, targets, batch_size, "thresholded deletion")
-    pixels = engine.pixels
-    check_maps(masks, images)
-    masks = masks.to(pixels)
-    stretched = _stretched(gaussian_blur(masks[:, None], blur_sigma))[:, 0]
-    keys = draws.image_keys(pixels)
-    cuts = torch.tensor(list(thresholds)).to(pixels).view(-1, 1, 1)
+    thresholds, seed = parameters["thresholds"], parameters["seed"]
+    engine = copies.Engine(classifier, pixels, photos.targets, label="thresholded deletion")
+    images = engine.pixels
+    named = {"mask": parameters["mask"]}
+    (maps,) = maps_by_label(classifier, pixels, photos.targets, named, seed=seed).values()
+    masks = 1 - maps[:, 0].to(images)
+    stretched = _stretched(gaussian_blur(masks[:, None], parameters.get("blur_sigma", 10.0)))[:, 0]
+    keys = draws.image_keys(images)
+    cuts = torch.tensor(thresholds).to(images).view(-1, 1, 1)
     regions = stretched[:, None] < cuts  # (n, thresholds, h, w)
-    ranks = removal_order(stretched, "lerf", keys, seed).view(masks.shape).to(pixels.device)
-    capped = regions[:, -1] & (ranks < round(most * masks[0].numel()))
+    ranks = removal_order(stretched, "lerf", keys, seed).view(masks.shape).to(images.device)
+    capped = regions[:, -1] & (ranks < round(parameters["most"] * masks[0].numel()))
     own = torch.cat([regions, capped[:, None]], 1)
     sides = torch.tensor(masks.shape[1:])
     shifts = (draws.uniform(seed, [(key, 0) for key in keys], (2,)) * sides).long().tolist()
     moved = torch.stack([r.roll(s, (1, 2)) for r, s in zip(own, shifts, strict=True)])
     places = {"own": own, "moved": moved}
-    fills = {name: null_images(pixels, name, seed=seed) for name in PERTURBATIONS}
+    fills = {name: null_images(images, name, seed=seed) for name in PERTURBATIONS}
     tried = list(product(PERTURBATIONS, places, range(own.shape[1])))
 
     def altered(row: Tensor, draw: Tensor) -> Tensor:
@@ -259,8 +220,8 @@ def thresholded_deletion(
         chosen = []
         for i, k in zip(row.tolist(), draw.tolist(), strict=True):
             name, place, cut = tried[k - 2] if k > 1 else ("blur", "own", 0)
-            keep = 1 - places[place][i, cut].to(pixels) if k > 1 else masks[i] if k else 1.0
-            chosen.append(keep * pixels[i] + (1 - keep) * fills[name][i])
+            keep = 1 - places[place][i, cut].to(images) if k > 1 else masks[i] if k else 1.0
+            chosen.append(keep * images[i] + (1 - keep) * fills[name][i])
         return torch.stack(chosen)
 
     scores = engine.scores(altered, 2 + len(tried), "probability").double().numpy()

@@ -21,39 +21,34 @@ from lib.attribution.meaningful_perturbation import meaningful_perturbation
 from lib.copies.baselines import blurred
 from lib.core import draws
 from lib.evaluation.adversarial import attack
-from lib.evaluation.maps import check_maps, heat, maps_by_label
+from lib.evaluation.maps import asked_maps, check_maps, heat, no_rows
 
 
 def detection(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
-    """Protocol for :mod:`lib.rows`: maps of photos before and after an attack, in cells.
+    """Protocol for :mod:`lib.rows`: maps before and after an attack, in the cells of a detector.
 
-    ``parameters``, rows and columns: those of :func:`map_cells`.
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`), ``attack``
+    (options of :func:`lib.evaluation.adversarial.attack`) and ``cells``. Explained is the class
+    that the network gives to the image; its map (:func:`heat`) becomes :func:`cell_shares`. One row
+    per image that was fooled x method x side (``clean``, ``adversarial``), with columns
+    ``cell 0`` ...
     """
-    return map_cells(classifier, pixels, photos.targets, parameters)
-
-
-def map_cells(classifier, images: Tensor, targets: Tensor, parameters: Mapping) -> pd.DataFrame:
-    """What a detector sees: the maps of clean and adversarial images, each in its coarse cells.
-
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``attack`` (options of
-    :func:`lib.evaluation.adversarial.attack`), ``cells`` and ``seed``. Explained is the class that
-    the network gives to the image; its map (:func:`heat`) becomes :func:`cell_shares`. One row per
-    image that was fooled x method x side (``clean``, ``adversarial``), with columns ``cell 0`` ...
-    """
-    seed, cells = parameters["seed"], parameters["cells"]
-    found = attack(classifier, images, targets, seed=seed, **parameters["attack"])
-    won = found.success.nonzero()[:, 0]
+    found = attack(
+        classifier, pixels, photos.targets, seed=parameters["seed"], **parameters["attack"]
+    )
+    won, cells = found.success.nonzero()[:, 0], parameters["cells"]
     names = [f"cell {k}" for k in range(cells**2)]
     columns = ["image", "method", "side", *names]
-    frames = [_none(columns)]
-    sides = {"clean": (images, found.before), "adversarial": (found.images, found.after)}
-    for side, (pixels, given) in sides.items() if len(won) else ():
-        maps = maps_by_label(classifier, pixels[won], given[won], parameters["methods"], seed=seed)
-        for label, values in maps.items():
+    if not len(won):
+        return no_rows(columns)
+    frames = []
+    sides = {"clean": (pixels, found.before), "adversarial": (found.images, found.after)}
+    for side, (images, given) in sides.items():
+        for label, values in asked_maps(classifier, images[won], given[won], parameters).items():
             frame = pd.DataFrame(cell_shares(heat(values).cpu(), cells).numpy(), columns=names)
             frame = frame.assign(image=won.cpu().numpy(), method=label, side=side)
             frames.append(frame[columns])
-    return pd.concat(frames[1:] or frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
 def cell_shares(maps: Float[Tensor, "n h w"], cells: int) -> Float[Tensor, "n k"]:
@@ -79,18 +74,18 @@ def restoration(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.D
     found = attack(classifier, pixels, photos.targets, seed=seed, **parameters["attack"])
     won = found.success.nonzero()[:, 0]
     columns = ["image", "repair", "top1", "top5", "blurred"]
-    frames = [_none(columns)]
-    if len(won):
-        images, given = found.images[won], found.after[won]
-        mask = {"seed": seed, **parameters["mask"]}
-        deleted = meaningful_perturbation(classifier, images, given, **mask)
-        for name, mask in repairs(1 - deleted).items():
-            logits = classifier.scores(apply_mask(images, mask)).cpu()
-            rows = restored(logits, found.before[won].cpu())
-            area = (1 - mask).mean((1, 2, 3)).cpu().numpy()
-            rows = rows.assign(image=won.cpu().numpy(), repair=name, blurred=area)
-            frames.append(rows[columns])
-    return pd.concat(frames[1:] or frames, ignore_index=True)
+    if not len(won):
+        return no_rows(columns)
+    images, options = found.images[won], {"seed": seed, **parameters["mask"]}
+    deleted = meaningful_perturbation(classifier, images, found.after[won], **options)
+    frames = []
+    for name, mask in repairs(1 - deleted).items():
+        logits = classifier.scores(apply_mask(images, mask)).cpu()
+        rows = restored(logits, found.before[won].cpu())
+        area = (1 - mask).mean((1, 2, 3)).cpu().numpy()
+        rows = rows.assign(image=won.cpu().numpy(), repair=name, blurred=area)
+        frames.append(rows[columns])
+    return pd.concat(frames, ignore_index=True)
 
 
 def repairs(masks: Float[Tensor, "n 1 h w"]) -> dict[str, Float[Tensor, "n 1 h w"]]:
@@ -114,7 +109,7 @@ def apply_mask(
 def detection_accuracy(rows: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> pd.DataFrame:
     """Per image and method, the share (0, 1/2 or 1) of its two maps that a detector places right.
 
-    ``rows`` are those of :func:`map_cells`. Cells are standardized; the detector is a logistic
+    ``rows`` are those of :func:`detection`. Cells are standardized; the detector is a logistic
     regression (C = 1). It is cross-validated in ``folds`` folds of *images*: both maps of an image
     are always in the same fold, so that the detector never sees the picture it is tested on. An
     image's number decides its fold: with one more or less, nearly all others stay where they are.
@@ -183,8 +178,3 @@ def shapes_of_area(
         ranks[order] = torch.arange(len(order))
         masks[name] = (ranks[None] >= counts[:, None]).float().view(-1, 1, height, width)
     return masks
-
-
-def _none(columns: Sequence[str]) -> pd.DataFrame:
-    """No rows: of these images none was fooled."""
-    return pd.DataFrame({name: [] for name in columns}).astype({"image": int})

@@ -32,8 +32,8 @@ def linear_fit(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
     off, for each share), and ``seed``.
 
     One row per image x kind (``fitted``, ``held out``, ``ring``) x copy with the columns of
-    :func:`followed`, and the same in all rows of an image: ``superpixels``, and the seconds that
-    ``lime`` took (superpixels included) and ``grad_cam``, one after the other.
+    :func:`followed`, and the same in all rows of an image: ``superpixels``, and what LIME (with
+    its superpixels) and Grad-CAM took, one after the other: ``seconds_lime``, ``seconds_grad_cam``.
     """
     options, seed = dict(parameters["lime"]), parameters["seed"]
     targets = classifier.scores(pixels.to(classifier.device)).argmax(1).cpu()
@@ -46,7 +46,8 @@ def linear_fit(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
         found = explain_lime(*given, **options, seed=seed)
         middle = time.perf_counter()
         grad_cam(*given)
-        seconds = {"lime": middle - began, "grad_cam": time.perf_counter() - middle}
+        cam_took = time.perf_counter() - middle
+        seconds = {"seconds_lime": middle - began, "seconds_grad_cam": cam_took}
         size = len(found[0].weights)
         own = held_out_rows(given[1], [size], options["samples"], parameters["held_out"], seed)
         rings = rows_with_share_off(given[1], [size], parameters["off"], parameters["ring"], seed)

@@ -18,16 +18,23 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from lib.evaluation.boxes import inside_boxes
-from lib.evaluation.maps import REDUCTIONS, check_maps, check_present, first, maps_by_label
+from lib.evaluation.maps import (
+    REDUCTIONS,
+    asked_maps,
+    check_maps,
+    check_present,
+    first,
+    no_rows,
+)
 
-MASSES = ("absolute", "positive")
+MASSES = {"absolute": torch.abs, "positive": torch.relu}  # "positive": evidence for the class
 TOLERANCE = 15.0  # pixels in an image of 224 x 224
 
 
 def localization(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: where the mass and the peak of each map lie.
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``seed`` and
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`), and
     ``convention`` (of ``REDUCTIONS``, default signed). One row per image with a box x method x
     mass: ``energy`` inside, ``hit`` of the peak, and ``area``, the share of the image that is
     inside, which a uniform map gives. ``energy`` and ``hit`` are NaN for a map without mass.
@@ -36,18 +43,11 @@ def localization(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.
     boxed = inside.flatten(1).any(1).nonzero()[:, 0]
     columns = ["image", "method", "mass", "energy", "hit", "area"]
     if not len(boxed):
-        return pd.DataFrame({name: [] for name in columns}).astype({"image": int})
-    maps = maps_by_label(
-        classifier,
-        pixels[boxed],
-        photos.targets[boxed],
-        parameters["methods"],
-        seed=parameters["seed"],
-    )
+        return no_rows(columns)
+    maps = asked_maps(classifier, pixels[boxed], photos.targets[boxed], parameters)
     frames, reduce = [], REDUCTIONS[parameters.get("convention", "signed")]
     for label, mass in product(maps, MASSES):
-        values = reduce(maps[label]).cpu()
-        values = values.abs() if mass == "absolute" else values.clamp(min=0)
+        values = MASSES[mass](reduce(maps[label]).cpu())
         rows = {
             "image": boxed.numpy(),
             "method": label,
@@ -69,7 +69,7 @@ def energy_in_box(
 ) -> Float[Tensor, " n"]:
     r"""The share of a map's mass inside the object: $\sum_{p\in B} m_p / \sum_p m_p$.
 
-    ``mass`` $m$ is ``absolute`` ($|A|$) or ``positive`` ($\max(A, 0)$: evidence for the class).
+    ``mass`` $m$ is ``absolute`` ($|A|$) or ``positive`` ($\max(A, 0)$).
     ``inside`` marks the object (:func:`lib.evaluation.boxes.inside_boxes`). A uniform map gives
     the object's share of the image.
 
@@ -77,9 +77,9 @@ def energy_in_box(
     is ``"nan"``, for a map without any mass.
     """
     if mass not in MASSES:
-        raise ValueError(f"mass {mass!r} is unknown; choose one of: {MASSES}")
+        raise ValueError(f"mass {mass!r} is unknown; choose one of: {', '.join(MASSES)}")
     inside = _check(maps, inside)
-    values = (maps.abs() if mass == "absolute" else maps.clamp(min=0)).double()
+    values = MASSES[mass](maps).double()
     total = values.sum((1, 2))
     check_present(total > 0, empty, f"{mass} mass")
     return ((values * inside).sum((1, 2)) / total).to(maps.dtype)  # 0 / 0 is NaN

@@ -1,8 +1,9 @@
 """From an attribution to one number per pixel, and what such a map must be to be measured."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -94,3 +95,16 @@ def maps_by_label(
             options["method"] = METHODS[options.pop("inner")]
         maps[label] = method(classifier, images, targets, **options)
     return maps
+
+
+def asked_maps(
+    classifier, images: Tensor, targets: Tensor, parameters: Mapping
+) -> dict[str, Float[Tensor, "n _ h w"]]:
+    """The maps that a protocol's parameters ask for: ``methods`` by label, and their ``seed``."""
+    methods, seed = parameters["methods"], parameters["seed"]
+    return maps_by_label(classifier, images, targets, methods, seed=seed)
+
+
+def no_rows(columns: Sequence[str]) -> pd.DataFrame:
+    """What a protocol answers where it can measure no photo."""
+    return pd.DataFrame({name: [] for name in columns}).astype({"image": int})

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lib.attribution.lime import explain_lime, fit_linear
-from lib.attribution.rise import rise_maps, rise_scores
+from lib.attribution.rise import rise_maps, rise_scores, rise_sums
 from lib.evaluation.correlation import rank_correlation
 from lib.evaluation.insertion_deletion import insertion_deletion_curves
-from lib.evaluation.maps import magnitude, maps_by_label, signed
+from lib.evaluation.maps import asked_maps, magnitude, signed
 
 EVERY = 4  # rows and columns of a map that are compared: maps of both methods are coarse
 
@@ -30,14 +30,14 @@ def mask_draws(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
         lime: options of :func:`lib.attribution.lime.explain_lime`; ``samples`` make the map.
         sizes: numbers of copies at which two draws are compared: the first one times 2, 4, 8 ...
             Twice the largest is scored (LIME: as far as ``samples``).
-        methods: other maps (:func:`lib.evaluation.maps.maps_by_label`).
+        methods, seed: other maps (:func:`lib.evaluation.maps.asked_maps`).
         magnitude: those of them that are ranked by magnitude; default none.
         steps: of the insertion and deletion curves; 0 draws none.
-        seed
 
     One row per image x method x measure x ``at``, with its ``value``: ``agreement`` of two draws
     of ``at`` copies each; probability during ``insertion`` and ``deletion`` of the share ``at``;
-    ``seconds`` that the map of ``at`` copies took (RISE's scores by their share of all scored).
+    ``seconds`` that the map of ``at`` copies took (RISE's scores by their share of all scored), in
+    a column of that name.
     """
     seed, steps = parameters["seed"], parameters["steps"]
     targets = classifier.scores(pixels.to(classifier.device)).argmax(1).cpu()
@@ -45,13 +45,13 @@ def mask_draws(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Da
     other = _lime(classifier, pixels, targets, parameters["lime"], parameters["sizes"], seed)
     maps = {"rise": found.pop("map"), "lime": other.pop("map")}
     rows = [
-        pd.DataFrame(values, columns=["image", "at", "value"]).assign(method=name, measure=measure)
+        pd.DataFrame(values, columns=["image", "at", column]).assign(method=name, measure=measure)
         for name, measures in (("rise", found), ("lime", other))
         for measure, values in measures.items()
+        for column in ["seconds" if measure == "seconds" else "value"]
     ]
     if steps:
-        others = maps_by_label(classifier, pixels, targets, parameters["methods"], seed=seed)
-        for label, map_ in others.items():
+        for label, map_ in asked_maps(classifier, pixels, targets, parameters).items():
             reduce = magnitude if label in parameters.get("magnitude", ()) else signed
             maps[label] = reduce(map_).cpu()
         curves = insertion_deletion_curves(
@@ -99,26 +99,17 @@ def _rise(classifier, pixels, targets, options: Mapping, sizes: Sequence[int], s
     per_map = (time.perf_counter() - began) / len(pixels)
     agreement = []
     for i in range(len(pixels)):
-        one, own = pixels[i : i + 1], scores[i : i + 1]
-        for size, values in _pairs(one, own, sizes, drawn):
-            agreement.append((i, size, values))
+        agreement += [(i, *pair) for pair in _pairs(pixels[i], scores[i], sizes, drawn)]
     seconds = [(i, masks, masks * per_mask + per_map) for i in range(len(pixels))]
     return {"map": maps, "agreement": agreement, "seconds": seconds}
 
 
 def _pairs(image: Tensor, scores: Tensor, sizes: Sequence[int], drawn: Mapping):
     """Of each size the agreement of two draws, averaged over all pairs that share no mask."""
-    block, ones = sizes[0], torch.ones_like(scores)
-    parts = [range(k, k + block) for k in range(0, scores.shape[1] - block + 1, block)]
-
-    def sums(values: Tensor) -> Tensor:  # the paper's map is a sum: parts can be added
-        drawn_again = [
-            rise_maps(image, values, which=part, normalize="expectation", **drawn)[0, 0]
-            for part in parts
-        ]
-        return torch.stack([map_[::EVERY, ::EVERY].cpu() for map_ in drawn_again])
-
-    weighted, coverage = sums(scores), sums(ones)
+    block = sizes[0]
+    parts = [range(k, k + block) for k in range(0, len(scores) - block + 1, block)]
+    sums = [rise_sums(image, scores, which=part, **drawn)[:, ::EVERY, ::EVERY] for part in parts]
+    weighted, coverage = torch.stack(sums, 1)
     for size in sizes:
         n, found = size // block, []
         for start in range(0, len(parts) - 2 * n + 1, 2 * n):

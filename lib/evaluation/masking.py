@@ -23,7 +23,7 @@ from torch import Tensor
 from lib import copies
 from lib.copies.baselines import gaussian_blur
 from lib.core import draws
-from lib.evaluation.maps import check_maps, maps_by_label, signed
+from lib.evaluation.maps import asked_maps, check_maps, signed
 from lib.evaluation.removal import areas, removal_order
 
 FRACTIONS = tuple(float(p) for p in np.geomspace(0.01, 1, 16))
@@ -43,20 +43,17 @@ KINDS = tuple(kind for kind, _, _ in METRICS.values())
 def masking(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: the curves of :func:`masking_curves` for many maps.
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`, their signed sums over
-    the channels are ranked), ``seed``, and ``blur`` (default coded). One row per image x method x
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`; the signed
+    sums over the channels are ranked), and ``blur`` (default coded). One row per image x method x
     kind x fraction, with the columns of :func:`masking_curves`.
     """
-    seed, blur = parameters["seed"], parameters.get("blur", "coded")
-    maps = maps_by_label(classifier, pixels, photos.targets, parameters["methods"], seed=seed)
-    given, options = (classifier, pixels, photos.targets), {"blur": blur, "seed": seed}
-    return pd.concat(
-        [
-            masking_curves(*given, signed(map_), **options).assign(method=label)
-            for label, map_ in maps.items()
-        ],
-        ignore_index=True,
-    )
+    given = (classifier, pixels, photos.targets)
+    options = {"blur": parameters.get("blur", "coded"), "seed": parameters["seed"]}
+    frames = [
+        masking_curves(*given, signed(map_), **options).assign(method=label)
+        for label, map_ in asked_maps(*given, parameters).items()
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def masking_curves(

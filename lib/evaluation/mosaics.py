@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lib.evaluation.localization import energy_in_box, pointing_game
-from lib.evaluation.maps import magnitude, maps_by_label, signed
+from lib.evaluation.maps import asked_maps, magnitude, signed
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ def in_cells(targets: Sequence[int], cells: int) -> list[int]:
 def own_cell(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: does each class's map lie in its own cell of a mosaic?
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``grid`` (rows,
-    columns) and ``seed``. Each rows x columns photos in a row are one mosaic (`in_cells` puts them
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`), and ``grid``
+    (rows, columns). Each rows x columns photos in a row are one mosaic (`in_cells` puts them
     in order), so a chunk must hold whole mosaics. One row per mosaic x cell x method: ``image``
     (the photo in the cell), ``mosaic`` (its first photo's name), ``positive`` and ``absolute``,
     the share of that mass in the own cell, ``hit`` of the peak, and ``apart``, the
@@ -96,14 +96,7 @@ def own_cell(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Data
     members = torch.arange(len(pixels)).view(-1, rows * columns)
     mosaics = tile(pixels, photos.targets, members, rows, columns)
     maps = [
-        maps_by_label(
-            classifier,
-            mosaics.pixels,
-            mosaics.targets[:, cell],
-            parameters["methods"],
-            seed=parameters["seed"],
-        )
-        for cell in range(rows * columns)
+        asked_maps(classifier, mosaics.pixels, targets, parameters) for targets in mosaics.targets.T
     ]
     frames = []
     for cell, label in product(range(rows * columns), parameters["methods"]):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lib.evaluation.maps import check_maps, heat, maps_by_label
+from lib.evaluation.maps import asked_maps, check_maps, heat, no_rows
 
 PARTS = ("eye", "foot")
 Points = Mapping[str, Sequence[tuple[float, float]]]
@@ -20,7 +20,7 @@ Points = Mapping[str, Sequence[tuple[float, float]]]
 def animal_parts(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: every map at an animal's eyes and at its feet.
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``window``, ``seed``,
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`), ``window``,
     and ``center``, the label of a map in [0, 1]: beside it stands ``centered Gaussian``, which has
     the same mean (:func:`centered_gaussian`). One row per image with a point of both parts x
     method: ``eye`` and ``foot``, the means over windows of the map (:func:`heat`), and its
@@ -29,13 +29,11 @@ def animal_parts(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.
     chosen = have_both(photos.parts).nonzero()[:, 0]
     columns = ["image", "method", *PARTS, "mean", "peak"]
     if not len(chosen):
-        return pd.DataFrame({name: [] for name in columns}).astype({"image": int})
-    given = parameters["methods"], parameters["center"]
-    maps = maps_by_label(
-        classifier, pixels[chosen], photos.targets[chosen], given[0], seed=parameters["seed"]
-    )
+        return no_rows(columns)
+    maps = asked_maps(classifier, pixels[chosen], photos.targets[chosen], parameters)
     maps = {label: heat(values).cpu() for label, values in maps.items()}
-    maps["centered Gaussian"] = centered_gaussian(maps[given[1]].mean((1, 2)), *pixels.shape[2:])
+    shares = maps[parameters["center"]].mean((1, 2))
+    maps["centered Gaussian"] = centered_gaussian(shares, *pixels.shape[2:])
     points = [photos.parts[i] for i in chosen.tolist()]
     frames = []
     for label, values in maps.items():

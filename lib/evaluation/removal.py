@@ -6,7 +6,7 @@ neural network has learned*, 2016; by fractions of pixels as in Jeon et al., *Di
 aggregation*, 2022.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -19,7 +19,7 @@ from lib import copies
 from lib.copies.fills import FILLS, Fill
 from lib.core import draws
 from lib.evaluation.boxes import inside_boxes
-from lib.evaluation.maps import REDUCTIONS, check_maps, maps_by_label
+from lib.evaluation.maps import REDUCTIONS, asked_maps, check_maps
 
 ORDERS = ("morf", "lerf")
 SCORES = ("probability", "logit", "accuracy")
@@ -28,55 +28,29 @@ SCORES = ("probability", "logit", "accuracy")
 def removal(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: the removal curves of many maps, fills and orders.
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``fractions``,
-    ``seed``, and ``conventions`` (of ``REDUCTIONS``, default signed), ``orders`` (default both),
-    ``fills`` (default black). One row per image x method x order x convention x fill x fraction
-    with the columns of :func:`removal_curves`.
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`),
+    ``fractions``, and ``conventions``, ``{name of REDUCTIONS: [label, ...]}`` (default: all are
+    signed), and ``fills`` (default black). One row per image x method x order x convention x fill
+    x fraction with the columns of :func:`removal_curves`; ``outside`` is that of the photo's boxes.
     """
-    given = {"conventions": ["signed"], "orders": ORDERS, "fills": ["black"], **parameters}
-    seed, fractions = given["seed"], given["fractions"]
-    maps = maps_by_label(classifier, pixels, photos.targets, given["methods"], seed=seed)
-    frames = []
-    for convention in given["conventions"]:
-        values = {label: REDUCTIONS[convention](map_) for label, map_ in maps.items()}
-        for order, fill in product(given["orders"], given["fills"]):
-            curves = removal_curves(
-                classifier,
-                pixels,
-                photos.targets,
-                values,
-                order=order,
-                fractions=fractions,
-                fill=fill,
-                seed=seed,
-            )
-            frames.append(curves.assign(order=order, convention=convention, fill=fill))
-    return pd.concat(frames, ignore_index=True)
-
-
-def background_first(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
-    """Protocol for :mod:`lib.rows`: how much of what LeRF removes first lies outside the boxes?
-
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``fraction`` and
-    ``seed``, and ``convention`` (of ``REDUCTIONS``, default magnitude). One row per image with a
-    box x method: ``outside``, and ``chance``, the share of the image that lies outside.
-    """
-    inside = inside_boxes(photos.instances, *pixels.shape[2:])
-    boxed = inside.flatten(1).any(1).nonzero()[:, 0]
-    some, seed = pixels[boxed], parameters["seed"]
-    if not len(boxed):
-        columns = ["image", "method", "outside", "chance"]
-        return pd.DataFrame({name: [] for name in columns}).astype({"image": int})
-    targets, reduce = photos.targets[boxed], REDUCTIONS[parameters.get("convention", "magnitude")]
-    maps = maps_by_label(classifier, some, targets, parameters["methods"], seed=seed)
-    keys, chance = draws.image_keys(some), 1 - inside[boxed].float().mean((1, 2))
-    frames = []
-    for label, map_ in maps.items():
-        given = (reduce(map_).cpu(), inside[boxed], parameters["fraction"])
-        outside = share_outside(*given, keys=keys, seed=seed).numpy()
-        rows = {"image": boxed.numpy(), "method": label, "outside": outside, "chance": chance}
-        frames.append(pd.DataFrame(rows))
-    return pd.concat(frames, ignore_index=True)
+    default = {"conventions": {"signed": [*parameters["methods"]]}, "fills": ["black"]}
+    asked = {**default, **parameters}
+    given, seed = (classifier, pixels, photos.targets), parameters["seed"]
+    maps = asked_maps(*given, parameters)
+    ranked = {
+        (label, order, convention): sign * REDUCTIONS[convention](maps[label])
+        for convention, labels in asked["conventions"].items()
+        for (order, sign), label in product((("morf", 1), ("lerf", -1)), labels)
+    }
+    options = {"order": "morf", "fractions": asked["fractions"], "seed": seed}
+    options["inside"] = inside_boxes(photos.instances, *pixels.shape[2:])
+    frames = [
+        removal_curves(*given, ranked, fill=fill, **options).assign(fill=fill)
+        for fill in asked["fills"]
+    ]
+    rows = pd.concat(frames, ignore_index=True)
+    rows[["method", "order", "convention"]] = rows["method"].tolist()
+    return rows
 
 
 def removal_order(
@@ -128,11 +102,12 @@ def removal_curves(
     classifier,
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
-    maps: Float[Tensor, "n h w"] | Mapping[str, Float[Tensor, "n h w"]],
+    maps: Float[Tensor, "n h w"] | Mapping[Hashable, Float[Tensor, "n h w"]],
     *,
     order: str,
     fractions: Sequence[float] | np.ndarray,
     fill: str | Fill = "black",
+    inside: Bool[Tensor, "n h w"] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> pd.DataFrame:
@@ -146,60 +121,55 @@ def removal_curves(
     Returns one row per image x fraction: ``image`` (its position in ``images``), ``fraction``,
     ``probability`` and ``logit`` of the target, and ``accuracy`` (1 if the target ranks first).
     Of maps by name the curves follow one another, told apart by the column ``method``. Where no
-    pixel or every pixel is removed all maps agree: scored once per image.
+    pixel or every pixel is removed all maps agree: scored once per image. With ``inside``, which
+    marks the object, also ``outside``: of the pixels removed, the share outside it; NaN where
+    nothing is removed or there is no object.
     """
-    if isinstance(maps, Mapping):
-        options = {"order": order, "fill": fill, "seed": seed, "batch_size": batch_size}
-        return _curves_by_method(classifier, images, targets, maps, fractions, options)
+    named = maps if isinstance(maps, Mapping) else {None: maps}
+    if not named:
+        raise ValueError("there is no map to remove pixels by")
     label = f"removal ({order}, {fill if isinstance(fill, str) else 'own fill'})"
     engine = copies.Engine(classifier, images, targets, batch_size, label)
-    pixels = engine.pixels
-    check_maps(maps, images)
-    keys = draws.image_keys(images)
-    ranks = removal_order(maps, order, keys, seed).view(maps.shape).to(pixels.device)
-    counts = removal_counts(fractions, maps[0].numel())
-    replace = _fill(fill)
+    pixels, replace, keys = engine.pixels, _fill(fill), draws.image_keys(images)
+    for values in named.values():
+        check_maps(values, images)
+    ranks = torch.stack([removal_order(v, order, keys, seed) for v in named.values()], 1)
+    ranked = ranks.unflatten(2, images.shape[2:]).to(pixels.device)  # (n, maps, h, w)
+    size = ranks.shape[2]
+    counts = removal_counts(fractions, size)
+    wanted = [(k * (0 < count < size), count) for k in range(len(named)) for count in counts]
+    tried = list(dict.fromkeys(wanted))
 
     def with_pixels_removed(row: Tensor, draw: Tensor) -> Tensor:
-        count = torch.tensor([counts[k] for k in draw.tolist()], device=pixels.device)
-        removed = ranks[row] < count.view(-1, 1, 1)
-        pairs = zip(row.tolist(), draw.tolist(), strict=True)
-        return replace(pixels[row], removed, [(seed, keys[i], counts[k]) for i, k in pairs])
+        which, count = torch.tensor([tried[k] for k in draw.tolist()], device=pixels.device).T
+        removed = ranked[row, which] < count.view(-1, 1, 1)
+        drawn = zip(row.tolist(), count.tolist(), strict=True)
+        return replace(pixels[row], removed, [(seed, keys[i], n) for i, n in drawn])
 
-    scores = engine.scores(with_pixels_removed, len(counts), SCORES)
+    scores = engine.scores(with_pixels_removed, len(tried), SCORES).double()
+    scores = scores[:, [tried.index(pair) for pair in wanted]].unflatten(1, (len(named), -1))
     index = pd.MultiIndex.from_product(
-        [range(len(images)), [float(f) for f in fractions]], names=["image", "fraction"]
+        [range(len(named)), range(len(images)), map(float, fractions)],
+        names=["method", "image", "fraction"],
     )
-    values = scores.double().flatten(0, 1).numpy()
-    return pd.DataFrame(values, index, list(SCORES)).reset_index()
+    values = scores.transpose(0, 1).flatten(0, 2).numpy()
+    frame = pd.DataFrame(values, index, list(SCORES)).reset_index()
+    if inside is not None:
+        shares = _shares_outside(ranks, inside.flatten(1), counts)
+        frame["outside"] = shares.transpose(0, 1).flatten().numpy()
+    names = frame.pop("method").map(dict(enumerate(named)))
+    return frame.assign(method=names) if isinstance(maps, Mapping) else frame
 
 
-def _curves_by_method(
-    classifier,
-    images,
-    targets,
-    maps: Mapping[str, Tensor],
-    fractions: Sequence[float] | np.ndarray,
-    options,
-) -> pd.DataFrame:
-    if not maps:
-        raise ValueError("there is no map to remove pixels by")
-    pixels = images.shape[-2] * images.shape[-1]
-    counts = removal_counts(fractions, pixels)
-    shared = [f for f, count in zip(fractions, counts, strict=True) if count in (0, pixels)]
-    own = [f for f, count in zip(fractions, counts, strict=True) if count not in (0, pixels)]
-
-    def curves(method: str, some: list[float]) -> list[pd.DataFrame]:
-        given = (classifier, images, targets, maps[method])
-        return [removal_curves(*given, fractions=some, **options)] if some else []
-
-    ends = curves(next(iter(maps)), shared)
-    frames = [pd.concat([*ends, *curves(name, own)]).assign(method=name) for name in maps]
-    place = {float(fraction): k for k, fraction in enumerate(fractions)}
-    order = {"key": lambda c: c.map(place) if c.name == "fraction" else c, "kind": "stable"}
-    return pd.concat(
-        [f.sort_values(["image", "fraction"], **order) for f in frames], ignore_index=True
-    )
+def _shares_outside(
+    ranks: Int[Tensor, "n maps hw"], inside: Bool[Tensor, "n hw"], counts: Sequence[int]
+) -> Float[Tensor, "n maps counts"]:
+    outside = (~inside).double()[:, None].expand(ranks.shape)
+    so_far = torch.zeros_like(outside).scatter(2, ranks, outside).cumsum(2)
+    first = torch.tensor(counts)
+    shares = so_far[..., first - 1] / first
+    known = inside.any(1)[:, None, None] & (first > 0)
+    return torch.where(known, shares, torch.nan)
 
 
 def areas(curves: pd.DataFrame, score: str, by: Sequence[str]) -> pd.DataFrame:
@@ -211,27 +181,6 @@ def areas(curves: pd.DataFrame, score: str, by: Sequence[str]) -> pd.DataFrame:
 
     grouped = curves.groupby(list(by), observed=True, sort=False)[["fraction", score]]
     return grouped.apply(area).rename("area").reset_index()
-
-
-def share_outside(
-    maps: Float[Tensor, "n h w"],
-    inside: Bool[Tensor, "n h w"],
-    fraction: float,
-    *,
-    keys: Sequence[int],
-    order: str = "lerf",
-    seed: int = 0,
-) -> Float[Tensor, " n"]:
-    """Of the first ``fraction`` of pixels removed, the share that lies outside the object.
-
-    ``inside`` marks the object (:func:`lib.evaluation.boxes.inside_boxes`). A map that knows
-    nothing gives the share of the whole image that lies outside.
-    """
-    (count,) = removal_counts([fraction], maps[0].numel())
-    if count == 0:
-        raise ValueError(f"fraction {fraction} removes no pixel")
-    first = removal_order(maps, order, keys, seed).view(maps.shape) < count
-    return (first & ~inside).sum((1, 2)) / count
 
 
 def _fill(name: str | Fill) -> Fill:

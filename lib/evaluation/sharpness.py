@@ -6,32 +6,31 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.evaluation.maps import check_maps, check_present, magnitude, maps_by_label
+from lib.evaluation.maps import asked_maps, check_maps, check_present, magnitude
 from lib.evaluation.removal import areas, removal_curves
 
 
 def sharpness(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: how grainy each map is, and how slowly LeRF hurts.
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``seed``, and
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`), and
     ``fractions`` and ``fill`` of :func:`lib.evaluation.removal.removal_curves`, without which
     nothing is removed. One row per image x method: ``variation``, and ``lerf``, the area under the
     probability.
     """
-    seed, fractions = parameters["seed"], parameters.get("fractions")
-    maps = maps_by_label(classifier, pixels, photos.targets, parameters["methods"], seed=seed)
-    maps, every = {label: magnitude(map_) for label, map_ in maps.items()}, range(len(pixels))
+    given = (classifier, pixels, photos.targets)
+    maps = {label: magnitude(map_) for label, map_ in asked_maps(*given, parameters).items()}
     frames = [
-        pd.DataFrame(
-            {"image": every, "method": label, "variation": total_variation(map_, empty="nan").cpu()}
-        )
+        pd.DataFrame({"variation": total_variation(map_, empty="nan").cpu()}).assign(method=label)
         for label, map_ in maps.items()
     ]
-    rows = pd.concat(frames, ignore_index=True)
-    if fractions is None:
+    rows = pd.concat(frames).reset_index(names="image")
+    options = {
+        name: parameters[name] for name in ("fractions", "fill", "seed") if name in parameters
+    }
+    if "fractions" not in options:
         return rows
-    options = {"fractions": fractions, "fill": parameters.get("fill", "black"), "seed": seed}
-    curves = removal_curves(classifier, pixels, photos.targets, maps, order="lerf", **options)
+    curves = removal_curves(*given, maps, order="lerf", **options)
     area = areas(curves, "probability", ["image", "method"]).rename(columns={"area": "lerf"})
     return rows.merge(area, on=["image", "method"])
 

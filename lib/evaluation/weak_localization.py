@@ -17,7 +17,8 @@ from scipy.ndimage import find_objects, label
 from torch import Tensor
 
 from lib.core import draws
-from lib.evaluation.maps import check_maps, maps_by_label, signed
+from lib.evaluation.boxes import box_areas
+from lib.evaluation.maps import asked_maps, check_maps, no_rows, signed
 
 THRESHOLD = 0.2  # of the maximum; Grad-CAM's paper uses 0.15
 _NEIGHBORS = np.ones((3, 3))  # pixels that touch at a corner belong together
@@ -26,30 +27,25 @@ _NEIGHBORS = np.ones((3, 3))  # pixels that touch at a corner belong together
 def box_overlap(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataFrame:
     """Protocol for :mod:`lib.rows`: IoU of each map's box with the object, and of it moved.
 
-    ``parameters``: ``methods`` (:func:`lib.evaluation.maps.maps_by_label`), ``threshold``,
-    ``places`` and ``seed``. One row per image with a box x method: ``iou``, and of the same box
+    ``parameters``: ``methods`` and ``seed`` (:func:`lib.evaluation.maps.asked_maps`), ``threshold``
+    and ``places``. One row per image with a box x method: ``iou``, and of the same box
     ``centered`` and ``elsewhere``, the mean over so many random places.
     """
     boxed = [image for image, known in enumerate(photos.instances) if len(known)]
-    frames = [
-        pd.DataFrame({name: [] for name in ("image", "method", "iou")}).astype({"image": int})
-    ]
-    if boxed:
-        some, targets, seed = pixels[boxed], photos.targets[boxed], parameters["seed"]
-        known = [photos.instances[image] for image in boxed]
-        size, keys = some.shape[2:], draws.image_keys(some)
-        maps = maps_by_label(classifier, some, targets, parameters["methods"], seed=seed)
-        for label_, map_ in maps.items():
-            box = boxes_from_maps(signed(map_), threshold=parameters["threshold"])
-            away = scattered(box, *size, keys=keys, count=parameters["places"], seed=seed)
-            places = {
-                "iou": best_iou(box, known),
-                "centered": best_iou(centered(box, *size), known),
-            }
-            places["elsewhere"] = torch.stack([best_iou(moved, known) for moved in away]).mean(0)
-            numbers = {name: values.numpy() for name, values in places.items()}
-            frames.append(pd.DataFrame({"image": boxed, "method": label_, **numbers}))
-    return pd.concat(frames[1:] or frames, ignore_index=True)
+    if not boxed:
+        return no_rows(["image", "method", "iou", "centered", "elsewhere"])
+    some, known = pixels[boxed], [photos.instances[image] for image in boxed]
+    size, drawn = some.shape[2:], {"keys": draws.image_keys(some), "seed": parameters["seed"]}
+    frames = []
+    for method, map_ in asked_maps(classifier, some, photos.targets[boxed], parameters).items():
+        box = boxes_from_maps(signed(map_), threshold=parameters["threshold"])
+        away = scattered(box, *size, count=parameters["places"], **drawn)
+        places = {"iou": box, "centered": centered(box, *size)}
+        overlap = {name: best_iou(place, known).numpy() for name, place in places.items()}
+        elsewhere = torch.stack([best_iou(moved, known) for moved in away]).mean(0).numpy()
+        rows = {"image": boxed, "method": method, **overlap, "elsewhere": elsewhere}
+        frames.append(pd.DataFrame(rows))
+    return pd.concat(frames, ignore_index=True)
 
 
 def boxes_from_maps(
@@ -80,7 +76,7 @@ def iou(one: Float[Tensor, "... 4"], other: Float[Tensor, "... 4"]) -> Float[Ten
     low = torch.maximum(one[..., :2], other[..., :2])
     high = torch.minimum(one[..., 2:], other[..., 2:])
     both = (high - low).clamp_min(0).prod(-1)
-    union = _area(one) + _area(other) - both
+    union = box_areas(one) + box_areas(other) - both
     return torch.nan_to_num(both / union, nan=0.0)
 
 
@@ -121,7 +117,3 @@ def scattered(
     side = boxes[:, 2:] - boxes[:, :2]
     corner = place * (torch.tensor([width, height]) - side)
     return torch.cat([corner, corner + side], 2)
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(-1)

@@ -7,7 +7,7 @@ rows = lesson.rows("removal", methods=methods, fractions=fractions)
 lesson.claim("PR-1", [above(...), above(...)])
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ from lib.evaluation.mosaics import in_cells
 from lib.networks.classifier import Classifier
 from lib.report import say
 from lib.report.record import Report
-from lib.report.verdicts import VERDICTS, Judgment, Part, claim_verdict
+from lib.report.verdicts import VERDICTS, Part
 from lib.rows import Network, evidence
 
 
@@ -32,7 +32,6 @@ class Lesson(Report):
     def __init__(self, slug: str, seed: int = 0, claims: bool = True):
         super().__init__(slug, claims)
         self.slug, self.seed = slug, seed
-        self.judged: dict[str, Judgment] = {}
         self._spec: Network | None = None
 
     def example(self, i: int = 0) -> tuple[Tensor, int]:
@@ -71,26 +70,10 @@ class Lesson(Report):
         rows = evidence(
             protocol, self._spec, photos, parameters, seed=self.seed, chunk=chunk, report=self.slug
         )
-        made = rows.attrs["rows"]
-        known = self._results["provenance"].setdefault("rows", {})
-        self.provenance(rows=known | {f"{protocol} {len(known) + 1}": made["sha256"]})
+        calls = self._results["rows"]
+        calls[f"{protocol} {len(calls) + 1}"] = rows.attrs["rows"]
+        self.provenance(rows={name: made["sha256"] for name, made in calls.items()})
         return rows
-
-    def claim(self, name: str, parts: Sequence[Part], **facts: Any) -> None:
-        """Judge a claim by its parts and record it: see :func:`lib.report.verdicts.claim_verdict`.
-
-        Whether it is existential, and what others published, is the ledger's. ``facts`` are those
-        of :meth:`lib.report.record.Report.claim`: ``varies``, ``wall_clock`` ...
-        """
-        known = self._known.get(name)
-        given = (known.existential, known.published) if known else ()
-        judgment = claim_verdict(parts, *given)
-        super().claim(name, judgment, **facts)
-        self.judged[name] = judgment
-
-    def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:
-        """Show a pandas frame; ``caption`` is a template of :mod:`lib.report.say`."""
-        super().table(frame, say.plain(caption), digits=digits)
 
     def parts(self, *names: str) -> dict[str, Part]:
         """The parts of the claims named (all that are judged, if none is), by what they compare."""

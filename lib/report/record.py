@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
 from lib.core import markup
 from lib.core.ledger import Claim, claims_of
 from lib.core.tolerance import holds, tolerance
+from lib.report import say
+from lib.report.verdicts import Judgment, Part, claim_verdict
 
-VERDICTS = ("supported", "contradicted", "inconclusive")  # of a finding
+# of its deciding part
+OF_A_CLAIM = ("of", "estimate", "interval", "n", "unit", "rule", "threshold", "effect", "smallest")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -37,71 +42,36 @@ def _finite(value: Any, name: str) -> float:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else number
 
 
-def _count(value: Any, name: str) -> int:
-    if int(value) != value or value < 0:
-        raise ValueError(f"{name} = {value} is not a count")
-    return int(value)
-
-
-def _interval(ends: Any, name: str, inside: float | None) -> list[float]:
-    """Both ends, finite and in order, around the value that has to lie between them."""
+def _interval(ends: Any, name: str, inside: float) -> list[float]:
+    """Both ends, finite, around the value that has to lie between them."""
     low, high = (_finite(end, f"{name}: interval") for end in ends)
-    if inside is not None and not holds((low, high), inside):
+    if not holds((low, high), inside):
         raise ValueError(f"{name}: {inside} is not in its interval [{low}, {high}]")
-    if low > high:
-        raise ValueError(f"{name}: the interval [{low}, {high}] is reversed")
     return [low, high]
 
 
-def _numbers(name: str, found: Any, varies: str) -> dict[str, Any]:
-    """The numbers of a finding, or of a part of a claim, as the results file holds them."""
-    n = _count(found.n, f"{name}: n")
-    estimate, interval = None, [None, None]
-    if n:
-        estimate = _finite(found.estimate, f"{name}: estimate")
-        if found.interval is not None:
-            interval = _interval(found.interval, name, estimate if varies == "trained" else None)
-    elif found.verdict not in ("inconclusive", "invalid"):  # the data at hand cannot speak to it
-        raise ValueError(f"{name}: {found.verdict} from n = 0")
-    threshold = 0.0 if found.threshold is None else found.threshold
-    return {
-        "verdict": str(found.verdict),
-        "estimate": estimate,
-        "interval": interval,
-        "n": n,
-        "unit": str(found.unit),
-        "rule": str(found.rule),
-        "threshold": _finite(threshold, f"{name}: threshold"),
-    }
-
-
-def _judged(name: str, judgment: Any, claim: Claim, compared: dict[str, Any]) -> dict[str, Any]:
-    """What a claim that was judged by its parts adds to the numbers of the part that decides it.
+def _judged(name: str, judgment: Judgment, claim: Claim, compared: dict[str, Any]) -> dict:
+    """A claim as the results file holds it: its parts, and the numbers of the deciding one.
 
     What was declared in the ledger beforehand has to be what is recorded.
     """
     if len({part.of for part in judgment.parts}) < len(judgment.parts):
         raise ValueError(f"{name}: two parts have one name")
     core = sum(part.core for part in judgment.parts)
-    if (core, judgment.existential) != (len(claim.core), claim.existential):
-        kind = "existential" if claim.existential else "not existential"
-        raise ValueError(
-            f"{name}: {core} core parts, where the ledger has {len(claim.core)}, {kind}"
-        )
-    parts = []
-    for part in judgment.parts:
+    if core != len(claim.core):
+        raise ValueError(f"{name}: {core} core parts, where the ledger has {len(claim.core)}")
+    whole = judgment.record()
+    for part, record in zip(judgment.parts, whole["parts"], strict=True):
         rule = compared
         if part.holds is not None:
             rule = tolerance(name, "identity", part.threshold)
         elif part.varies:
             rule = tolerance(f"{name}: {part.of}", part.varies, part.within)
-        numbers = _numbers(f"{name}: {part.of}", part, rule["varies"])
-        parts.append(part.record() | numbers | rule)
-    deciding = judgment.deciding
-    whole = judgment.record() | {"parts": parts, "of": deciding.of}
-    whole |= {"effect": deciding.effect, "smallest": deciding.smallest}
-    published = whole["published"] or claim.published
-    return whole | {"sentences": claim.sentences, "published": published}
+        record |= rule
+    shown = judgment.deciding.record()
+    about = {"id": name, "source": claim.document, "family": claim.family}
+    about |= {"statement": claim.meaning, "sentences": claim.sentences}
+    return about | {key: shown[key] for key in OF_A_CLAIM} | compared | whole
 
 
 class Report:
@@ -118,6 +88,7 @@ class Report:
     def __init__(self, slug: str, claims: bool = True):
         ledger = os.environ.get("REPORT_LEDGER")
         self._known = claims_of(slug, ledger)
+        self.judged: dict[str, Judgment] = {}
         if claims and not self._known:
             raise ValueError(f"no claim in the ledger belongs to a report named {slug!r}")
         self._results: dict[str, Any] = {
@@ -127,6 +98,7 @@ class Report:
             "tolerances": {},
             "wall_clock": {},
             "provenance": {},
+            "rows": {},  # how those of each call were come by, for `make verify`
         }
         self._write()
 
@@ -137,58 +109,46 @@ class Report:
     def claim(
         self,
         name: str,
-        finding: Any,
+        parts: Sequence[Part],
         *,
         varies: str = "frozen",
         within: float | None = None,
         n_within: int = 0,
         wall_clock: bool = False,
     ) -> None:
-        """Record the finding on one claim of this report.
+        """Judge a claim by its parts, and record it under the numbers of the one that decides.
 
         Args:
-            name: its id in the ledger.
-            finding: a `verdicts.Judgment`, recorded with its parts under the numbers of the one
-                that decides it; or a `claims.Finding`. n = 0 means that the data cannot speak to
-                the claim: its numbers become null.
+            name: its id in the ledger, which knows its rule: whether it is existential, how many
+                core parts it has, and what others published.
+            parts: by the makers of `lib.report.verdicts`, see `claim_verdict` there.
             varies: what another machine can change, see `lib.core.tolerance`. The verdict must
-                agree in every case, unless a "trained" interval ends beside finding.threshold.
-            within: for "count" how far the estimate and the interval's ends may differ, in the
-                finding's unit; for "identity" the tolerance of the identity.
+                agree in every case, unless a "trained" interval ends beside a part's threshold.
+            within: for "count" how far estimates and the intervals' ends may differ, in their
+                unit; for "identity" the tolerance of the identity.
             n_within: how far n may differ, for "count" and "trained".
             wall_clock: the estimate is a time or a ratio of times: shown, not compared by verify.
 
         Raises:
-            ValueError: not a claim of this report, recorded twice, a number that is not finite, or
-                a tolerance that does not go with `varies`.
+            ValueError: not a claim of this report, recorded twice, not the parts that the ledger
+                declares, or a tolerance that does not go with `varies`.
         """
         if name not in self._known:
             slug, known = self._results["report"], ", ".join(self._known)
             raise ValueError(f"{name} is not a claim of {slug} (those are {known})")
-        if any(claim["id"] == name for claim in self._results["claims"]):
+        if name in self.judged:
             raise ValueError(f"{name} is already recorded")
-        judged = hasattr(finding, "parts")
-        if not judged and finding.verdict not in VERDICTS:
-            raise ValueError(f"{name}: {finding.verdict!r} is not one of {', '.join(VERDICTS)}")
-        numbers = _numbers(name, finding.deciding if judged else finding, varies)
         compared = tolerance(name, varies, within)
-        if varies not in ("count", "trained") and n_within:
+        if n_within and varies not in ("count", "trained"):
             raise ValueError(f"{name}: varies={varies!r} takes no n_within=")
+        if index(n_within) < 0:
+            raise ValueError(f"{name}: n_within = {n_within} is not a count")
         claim = self._known[name]
-        judgment = _judged(name, finding, claim, compared) if judged else {}
-        self._results["claims"].append(
-            {
-                "id": name,
-                "source": claim.document,
-                "statement": claim.meaning,
-                "measure": "; ".join(claim.core),
-                **numbers,
-                **compared,
-                "n_within": _count(n_within, f"{name}: n_within"),
-                "wall_clock": bool(wall_clock),
-                **judgment,
-            }
-        )
+        judgment = claim_verdict(parts, claim.existential, claim.published)
+        entry = _judged(name, judgment, claim, compared)
+        entry |= {"n_within": n_within, "wall_clock": bool(wall_clock)}
+        self.judged[name] = judgment
+        self._results["claims"].append(entry)
         order = list(self._known)
         self._results["claims"].sort(key=lambda entry: order.index(entry["id"]))
         self._write()
@@ -239,13 +199,14 @@ class Report:
         self._write()
 
     def table(self, frame: Any, caption: str, *, digits: int = 3) -> None:
-        """Show a pandas frame: escaped, captioned, floats to `digits` significant digits."""
-        markup.show("text/html", markup.table(frame, caption, digits))
+        """Show a pandas frame, escaped, floats to `digits` significant digits.
+
+        `caption` is a template of `lib.report.say`.
+        """
+        markup.show("text/html", markup.table(frame, say.plain(caption), digits))
 
     def verdicts(self) -> None:
         """Show what was claimed, how it was tested and what was found, claim by claim."""
-        claims = self._results["claims"]
-        recorded = {claim["id"] for claim in claims}
-        if missing := [name for name in self._known if name not in recorded]:
+        if missing := [name for name in self._known if name not in self.judged]:
             raise ValueError(f"report.verdicts: not recorded yet: {', '.join(missing)}")
-        markup.show("text/html", markup.parts().verdicts(claims))
+        markup.show("text/html", markup.parts().verdicts(self._results["claims"]))

@@ -24,7 +24,13 @@ import jinja2
 from IPython import get_ipython
 
 from lib.core import markup
-from lib.report.looks import label
+
+
+def label(name: str) -> str:
+    """:func:`lib.report.looks.label`, which brings PyTorch along: prose by itself needs none."""
+    from lib.report import looks
+
+    return looks.label(name)
 
 
 class _Text(str):

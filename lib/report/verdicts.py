@@ -9,6 +9,8 @@ number per independent unit; times, ratios and counts come as logarithms. Every 
     gate: the part, or parts, that must be supported for this one to mean anything.
     core: ``False`` for a part that tests the explanation: it is shown and decides nothing.
     level: of the interval; 0.99 at each of several looks at a growing n, else 0.95.
+    bounds: of the quantity where it has any, (-1, 1) for a correlation: a mean's interval is
+        made for numbers without and is shown up to there. No verdict depends on it.
     varies, within: what another machine can change of this part, where that is not what the claim
         says of all its parts; see `lib.core.tolerance`.
 
@@ -53,6 +55,7 @@ class Part:
     gate: "Part | Sequence[Part]" = ()
     core: bool = True
     level: float = LEVEL
+    bounds: tuple[float, float] = (-np.inf, np.inf)
     varies: str = ""
     within: float | None = None
 
@@ -92,10 +95,13 @@ class Part:
 
     def record(self) -> dict[str, Any]:
         """The part for the results file."""
-        names = """of unit rule verdict note core estimate interval threshold n p p_against effect
-            smallest needed_n level"""
-        gates = [{"of": gate.of, "verdict": gate.verdict} for gate in self.gates]
-        return {name: getattr(self, name) for name in names.split()} | {"gate": gates}
+        names = """of unit rule verdict note core estimate n p p_against effect smallest needed_n
+            level"""
+        record = {name: getattr(self, name) for name in names.split()}
+        record["interval"] = list(self.interval or (None, None))
+        record["threshold"] = self.threshold or 0.0
+        record["gate"] = [{"of": gate.of, "verdict": gate.verdict} for gate in self.gates]
+        return record
 
 
 def above(values: ArrayLike, margin: float = 0.0, **about: Any) -> Part:
@@ -191,10 +197,11 @@ def _mean(sample: statistics.Mean, low: float, high: float, rule: str, about: di
     if not spread:
         return Part(**about)
     inside, bounds = np.array([mean - low, high - mean]), int(np.isfinite([low, high]).sum())
+    ends = np.clip(sample.interval(about.get("level", LEVEL)), *about.get("bounds", Part.bounds))
     per_unit = float(np.sqrt(np.square(sample.se).sum() * n))  # the sd, of one group
     ahead = (inside if inside.min() > 0 else -inside[[inside.argmin()]]) / per_unit
     return Part(
-        interval=tuple(float(end) for end in sample.interval(about.get("level", LEVEL))),
+        interval=(float(ends[0]), float(ends[1])),
         effect=float(inside.min() / sample.sd),
         smallest=per_unit * statistics.smallest_effect(n, bounds) if n >= LEAST else None,
         needed=lambda alpha: statistics.needed_n(*ahead, alpha=alpha),

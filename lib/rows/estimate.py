@@ -89,17 +89,13 @@ def counted(classifier: Classifier) -> Iterator[Counter]:
         del classifier.forward, classifier.scores
 
 
-def table(profile: str, workers: int) -> str:
-    """What each report's rows would cost under a profile, here and with ``workers`` threads."""
+def table(profile: str, reports: list[str], workers: int) -> str:
+    """What the rows of ``reports`` would cost, here and with ``workers`` threads."""
     if not (ROOT / "params" / profile).is_dir():
         raise RowsError(f"PROFILE={profile}: there is no folder params/{profile}")
-    lines = []
-    for notebook in sorted((ROOT / "notebooks").glob("[0-9a-z]*.ipynb")):
-        if "lib.rows" in notebook.read_text():
-            lines += _measured(notebook.stem, profile)
-    if not lines:
-        return "no report has rows yet"
-    costs = pd.DataFrame(lines)
+    if not reports:
+        return "no report has rows"
+    costs = pd.DataFrame([line for slug in reports for line in _measured(slug, profile)])
     costs[f"hours, {workers} workers"] = costs.pop("hours of a thread") / workers
     return costs.to_string(index=False, na_rep="", float_format="{:,.3f}".format)
 

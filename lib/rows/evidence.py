@@ -51,6 +51,7 @@ def evidence(
     Photos are cut into chunks of ``chunk``; those added at the end leave all full chunks as they
     are. ``workers`` (by default ``$WORKERS``) is as in :func:`lib.rows.executors.open_executor`.
     With ``$ADOPT`` rows that other code gave are adopted if a seeded tenth of them comes out alike.
+    With ``$ROWS_KEPT``, a folder, the rows have to be there, and a seeded tenth to come out alike.
     ``report`` is whose rows these are: ``make clean-rows REPORT=...`` removes them.
 
     Returns the protocol's columns with ``image``, the position in all photos, and ``photo``, the
@@ -77,9 +78,14 @@ def evidence(
     def compute(some: Iterable[Job]) -> dict[Path, pd.DataFrame]:
         return run_jobs(some, files.read, write, **on, label=name.rpartition(":")[2])
 
-    found = files.older(job.path for job in jobs if not job.path.exists())
-    if os.environ.get("ADOPT"):
-        files.adopt(found, lambda paths: compute(j for j in jobs if j.path in paths), seed)
+    earlier = os.environ.get("ROWS_KEPT")
+    missing = [job.path for job in jobs if not job.path.exists()]
+    found = files.older(missing, Path(earlier) if earlier else None)
+    if earlier or os.environ.get("ADOPT"):
+        alike = files.adopt(found, lambda paths: compute(j for j in jobs if j.path in paths), seed)
+        if earlier and (other := [job.what for job in jobs if job.path in {*missing} - alike]):
+            some = f"{other[0]}, and of {len(other) - 1} chunks more" if other[1:] else other[0]
+            raise RowsError(f"{name}: the rows of {some}, are not kept or came out otherwise")
     elif count := len(set().union(*found.values())):
         _log.warning("%s: %d chunks have rows of other code; ADOPT=1 tries them", name, count)
     stored = compute(jobs)

@@ -2,7 +2,8 @@
 
 The file's metadata holds its own name and a checksum of its rows: a damaged, truncated or foreign
 file is never believed. Rows that other code gave are adopted when a seeded tenth of them comes out
-alike: hours of evidence must not die of a renamed variable, nor survive a changed number.
+alike: hours of evidence must not die of a renamed variable, nor survive a changed number. So are,
+for `make verify`, those of an earlier run.
 """
 
 import contextlib
@@ -63,10 +64,12 @@ def checksum(rows: pd.DataFrame) -> str:
     return store.digest([(name, str(kind)) for name, kind in rows.dtypes.items()], values)
 
 
-def older(missing: Iterable[Path]) -> Older:
-    """The files of other code for paths that have none, by that code."""
+def older(missing: Iterable[Path], folder: Path | None = None) -> Older:
+    """The files in ``folder`` (the store's) for paths that have none, by code, their own first."""
     wanted, found = {key(path): path for path in missing}, {}
-    for held in store.folder("rows").glob("*.parquet"):
+    own = {path.name for path in wanted.values()}
+    there = (folder or store.folder("rows")).glob("*.parquet")
+    for held in sorted(there, key=lambda held: held.name not in own):
         if path := wanted.get(key(held)):
             found.setdefault(held.name.split(".")[1], {})[path] = held
     return found
@@ -74,28 +77,44 @@ def older(missing: Iterable[Path]) -> Older:
 
 def adopt(
     candidates: Older, compute: Callable[[list[Path]], dict[Path, pd.DataFrame]], seed: int
-) -> None:
-    """Store under the paths of this code what :func:`older` found, code by code, or say why not."""
+) -> set[Path]:
+    """Store under the paths of this code what :func:`older` found, code by code, or say why not.
+
+    Returns the paths whose rows came out alike, or belong to those of which a tenth did.
+    """
+    alike = set()
     for code, held in candidates.items():
         paths = sorted(path for path in held if not path.exists())  # adopted from none before it
         if not paths:
             continue
         sample = random.Random(f"{seed}/{code}").sample(paths, math.ceil(len(paths) / SAMPLED))
         now = compute(sample)
-        alike = all(agree(read(held[path]), now[path]) for path in sample)
-        for path in set(paths).difference(sample) if alike else ():
-            if (rows := read(held[path])) is not None:
-                write(path, rows, adopted=code)
-        result = "came out alike: all are adopted" if alike else "gave other rows: none is adopted"
+        if all(agree(read(held[path]), now[path]) for path in sample):
+            alike.update(sample)
+            for path in set(paths).difference(sample):
+                if (rows := read(held[path])) is not None:
+                    write(path, rows, adopted=code)
+                    alike.add(path)
+            result = "came out alike: all are adopted"
+        else:
+            result = "gave other rows: none is adopted"
         _log.warning("%d of %d chunks of code %s %s", len(sample), len(paths), code, result)
+    return alike
 
 
 def agree(old: pd.DataFrame | None, new: pd.DataFrame) -> bool:
-    """Whether there are old rows, and the same: floats to 1e-3 + 1e-4, all else exactly."""
+    """Whether there are old rows, and the same: floats to 1e-3 + 1e-4, all else exactly.
+
+    Columns named ``seconds...`` hold times, which no two runs share: they are not compared.
+    """
     if old is None:
         return False
     try:
-        pd.testing.assert_frame_equal(old, new, rtol=RELATIVE, atol=ABSOLUTE)
+        pd.testing.assert_frame_equal(*map(_timeless, (old, new)), rtol=RELATIVE, atol=ABSOLUTE)
     except AssertionError:
         return False
     return True
+
+
+def _timeless(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[[name for name in rows.columns if not name.startswith("seconds")]]

@@ -8,6 +8,7 @@ splits. Test rows are looked at once, for the figures.
 from collections.abc import Sequence
 
 import pandas as pd
+import sklearn
 import torch
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -47,7 +48,8 @@ def run(
     """
     _check([method])
     like = {name: torch.zeros(len(data), dtype=torch.float64) for name in _COLUMNS}
-    key = store.key(_CODE, list(vars(data).values()), method, float(strength), options)
+    versions = [_CODE, sklearn.__version__]
+    key = store.key(versions, list(vars(data).values()), method, float(strength), options)
     found = store.read_tensors("priors", key, like)
     if found is None:
         learn = _scikit if method in OTHERS else _networks

@@ -10,12 +10,10 @@ penalty on an attribution can be trained by backpropagation. ``score`` maps inpu
 one number per row, a logit unless stated; attributions have the shape of the inputs.
 """
 
-import copy
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 Score = Callable[[Tensor], Tensor]
@@ -86,43 +84,3 @@ def expected_gradients(
         for reference, alpha in zip(references, alphas, strict=True)
     ]
     return torch.stack(terms).mean(0)
-
-
-def train_one(
-    network: nn.Module,
-    train: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor],
-    *,
-    attribution: Callable[[Score, Tensor], Tensor] | None = None,
-    strength: float = 0.0,
-    epochs: int = 100,
-    lr: float = 1e-3,
-) -> tuple[nn.Module, list[float]]:
-    """The paper's training of one network: the snapshot with the best validation ROC-AUC.
-
-    Adam on all rows at once, binary cross-entropy on the logit plus ``strength`` times the
-    sparsity prior of ``attribution(score, inputs)``. Snapshots are taken before each step, as in
-    the authors' code. Returns the snapshot and the validation ROC-AUC of every epoch.
-    :mod:`lib.training.ensembles` does the same for many networks at once; this is what it is
-    checked with.
-    """
-
-    def score(rows: Tensor) -> Tensor:
-        return network(rows).squeeze(-1)
-
-    inputs, labels = train
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    best, curve = network, []
-    for _ in range(epochs):
-        loss = nn.functional.binary_cross_entropy_with_logits(score(inputs), labels)
-        if attribution is not None and strength > 0:
-            loss = loss + strength * sparsity(attribution(score, inputs))
-        with torch.no_grad():
-            area = roc_auc_score(validation[1].numpy(), score(validation[0]).numpy())
-        curve.append(round(float(area), 12))  # a tie stays a tie
-        if curve[-1] > max(curve[:-1], default=-1):
-            best = copy.deepcopy(network)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return best, curve

@@ -16,7 +16,7 @@ from lib.data.tasks import Task
 from lib.networks import small as small_networks
 from lib.networks.classifier import Classifier
 from lib.networks.homogeneity import to_x_dnn
-from lib.training.train import train
+from lib.training.train import accuracy, train, train_all
 
 SMALL = (  # for images of 28 x 28
     *("alexnet_like", "vgg_like", "residual", "gap_network"),
@@ -30,7 +30,7 @@ RECIPES = {
     "residual": {"epochs": 4, "lr": 1e-2, "batch_size": 32, "scalar_share": 0.1},
     "gap_network": {"epochs": 4, "lr": 5e-3},
     "fully_connected": {"epochs": 3},
-    "vision_transformer": {"epochs": 3, "lr": 3e-3},
+    "vision_transformer": {"epochs": 10, "batch_size": 32},
 }
 
 
@@ -95,6 +95,19 @@ def trained(name: str, task: Task, *, seed: int = 0, **chosen) -> Classifier:
     options = recipe(name, **chosen)
     network = train(network, task.train_images, task.train_labels, seed=seed, **options)
     return as_classifier(network, task, name)
+
+
+def retrained(
+    name: str, task: Task, train_images: Tensor, test_images: Tensor, seeds: Sequence[int]
+) -> list[float]:
+    """Test accuracy of networks trained, one per seed, on other images with the task's labels.
+
+    Remove and retrain, if pixels were removed from both (ROAR; Hooker, Erhan, Kindermans, Kim, *A
+    benchmark for interpretability methods in deep neural networks*, NeurIPS 2019).
+    """
+    jobs = [(make_network(name, task, seed=seed), {"seed": seed}) for seed in seeds]
+    networks = train_all(jobs, train_images, task.train_labels, **recipe(name))
+    return [accuracy(network, test_images, task.test_labels) for network in networks]
 
 
 def cue_networks(

@@ -1,9 +1,9 @@
 """The reports on other CPUs: their instruction sets, emulated, and other numbers of threads.
 
-Three machines render a report of the smoke profile, each into a folder of its own with a cache of
-its own, so that every network and mask is trained anew; `make verify`'s comparison has to find the
-same verdicts and no number that changed. What a CPU lacks cannot be emulated: below AVX2 (another
-architecture, say) there is nothing to compare.
+Two others render a report of the smoke profile that this one renders too, each into a folder of its
+own with a cache of its own, so that every network and mask is trained anew; `make verify`'s
+comparison has to find the same verdicts and no number that changed. What a CPU lacks cannot be
+emulated: below AVX2 (another architecture, say) there is nothing to compare.
 """
 
 import json
@@ -14,26 +14,29 @@ import sys
 
 import pytest
 import torch
-from support.projects import command, environment
+from support.projects import command, environment, smoke_report
 
 from lib.builder.compare import compare
 from lib.builder.workspace import CODE
 
-REPORTS = ["04-x-gradient", "13-deletion-regions", "15-adversarial-defense"]  # the most sensitive
+REPORTS = [  # the most sensitive
+    pytest.param(slug, marks=pytest.mark.xdist_group(slug))
+    for slug in ("04-x-gradient", "13-deletion-regions", "15-adversarial-defense")
+]
 MACHINES = {  # name -> (what PyTorch then says, threads, environment)
-    "native": (torch.backends.cpu.get_cpu_capability(), 1, {}),
     "avx2": ("AVX2", 2, {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}),
     "sse": ("DEFAULT", 1, {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}),
 }
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        MACHINES["native"][0] not in ("AVX2", "AVX512"), reason="this CPU cannot act as another"
+        torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
+        reason="this CPU cannot act as another",
     ),
 ]
 
 
-@pytest.mark.parametrize("name", ["avx2", "sse"])
+@pytest.mark.parametrize("name", MACHINES)
 def test_the_other_machine_is_another(name):
     says, _, emulated = MACHINES[name]
     ask = "import torch; print(torch.backends.cpu.get_cpu_capability())"
@@ -47,9 +50,9 @@ def test_another_cpu_comes_to_the_same_verdicts(slug, tmp_path):
     for name, process in builds.items():
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, f"{name}: {said}"
-    results = {name: recorded(tmp_path / name / f"reports/smoke/{slug}.json") for name in MACHINES}
-    for name in ("avx2", "sse"):
-        lines = list(compare(results["native"], results[name]))
+    native = recorded(smoke_report(slug), slug)
+    for name in MACHINES:
+        lines = list(compare(native, recorded(tmp_path / name, slug)))
         bad = [line for line in lines if line[0] not in ("PASS", "WALL-CLOCK")]
         assert lines and not bad, f"{name}: {bad}"
 
@@ -74,6 +77,7 @@ def build(slug, root, threads, emulated) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def recorded(path) -> dict:
+def recorded(root, slug) -> dict:
     """What a report recorded, but for where it was made: of threads there is one, or two."""
-    return json.loads(path.read_text(encoding="utf-8")) | {"provenance": {}}
+    text = (root / f"reports/smoke/{slug}.json").read_text(encoding="utf-8")
+    return json.loads(text) | {"provenance": {}}

@@ -64,11 +64,58 @@ def test_links_from_cards_lead_into_the_reports(html):
 
 def test_the_ledger_lists_every_claim_with_its_status(html):
     ledger = re.search(r'(?s)<table class="ledger">.*</table>', html)[0]
-    assert re.findall(r'<tr id="([A-Z]+-\d)"', ledger) == ["SA-1", "SA-2", "SA-3", "QU-1", "NO-1"]
+    assert re.findall(r'<tr id="([A-Z]+-\d)"', ledger) == ["SA-1", "SA-2", "SA-3", "NO-1", "QU-1"]
     assert "4 of 5 claims measured" in html
     assert "no report yet" in ledger
-    assert "[−0.500, −1.00 × 10⁻⁵]" in ledger
+    documents, field = ledger.split("<h3>Claims of the field</h3>")
+    assert "3 of 4 measured; of the 2 verdicts that chance could have made" in html
+    assert "QU-1" not in documents and "SA-1" not in field
+    assert "<p>1 of 1 measured.</p>" in field  # an identity has no q
+    assert re.search(r"−1\.\d\d</span> <span class=\"nobr\">\[−1\.\d\d, −0\.\d+\]", ledger)
     assert "A &lt; B &amp; &lt;script&gt;" in ledger
+
+
+def test_each_family_has_false_discovery_rates_of_its_own(tmp_path):
+    root, p = copy_of_built(tmp_path), 0.004
+
+    def set_p(results):
+        for claim in results["claims"]:
+            claim["p"] = p
+
+    forge(root, "01-sample", set_p)
+    forge(root, "02-brief", set_p)
+    html = index_of(root)
+    rows = [row for row in html.split('<tr id="')[1:] if "q = " in row]
+    rates = {row[:4]: re.search(r"q = ([\d.]+)", row)[1] for row in rows}
+    of_three = p * (1 + 1 / 2 + 1 / 3)  # Benjamini and Yekutieli, equal p
+    assert float(rates["SA-1"]) == pytest.approx(of_three, rel=1e-2)
+    assert float(rates["QU-1"]) == pytest.approx(p)
+
+
+def test_other_profiles_stand_beside_and_who_disagrees_is_said_first(tmp_path):
+    root = copy_of_built(tmp_path)
+    results = json.loads((root / "reports/default/01-sample.json").read_text())
+    (root / "reports/thousand").mkdir()
+    results["claims"][1] |= {"verdict": "mixed", "n": 1200}
+    results["claims"][2] |= {"verdict": "supported", "n": 0}  # its data cannot speak to it
+    (root / "reports/thousand/01-sample.json").write_text(json.dumps(results))
+    (root / "reports/thousand/02-brief.json").write_text("not a results file")
+    html = index_of(root)
+    assert page_problems(html) == []
+    assert '<th scope="col">thousand</th>' in html and "lite2" not in html
+    first = html.partition('id="reports"')[0]
+    assert ">SA-2</a> contradicted here, mixed under thousand." in first
+    assert "SA-1" not in first and "SA-3" not in first
+    row = re.search(r'(?s)<tr id="SA-2">.*?</tr>', html)[0]
+    assert row.index("contradicted</span>") < row.index("mixed</span>") < row.index("n = 1,200")
+    assert card(Project(root), "default", "01-sample").state == "stale"  # its page does not say it
+    assert card(Project(root), "default", "02-brief").state == "current"
+    assert reports(root, "build", "01-sample").returncode == 0
+    page = (root / "reports/default/01-sample.html").read_text()
+    assert "SA-2 is mixed in the profile thousand (n = 1,200), contradicted here." in page
+    assert page.index("SA-2 is mixed") < page.index('href="#claim-SA-1"')
+    assert card(Project(root), "default", "01-sample").state == "current"
+    assert "Another verdict" not in index_of(root, "thousand")
 
 
 def test_all_claims_of_the_real_ledger_are_listed(tmp_path):
@@ -110,7 +157,7 @@ def edit(path, old, new):
     ("file", "old", "new", "says"),
     [
         ("02-brief.json", '"supported"', '"contradicted"', "02-brief.json was edited"),
-        ("02-brief.json", '"estimate": 1.0', '"estimate": 1.00', "02-brief.json was edited"),
+        ("02-brief.json", '"threshold": 0.5', '"threshold": 0.50', "02-brief.json was edited"),
         ("02-brief.json", '"n": 1,', '"n": 900,\n   "n": 1,', "02-brief.json was edited"),
         ("02-brief.html", "supported", "contradicted", "02-brief.html was edited or damaged"),
         ("02-brief.html", "</html>", "", "02-brief.html was edited or damaged"),

@@ -10,6 +10,7 @@ import pytest
 from support.projects import (
     PARAMETERS,
     QUICK,
+    WITH_ROWS,
     copy_of_built,
     environment,
     make_project,
@@ -169,7 +170,7 @@ def test_wrong_input_is_one_line(project, first, arguments, says):
 
 def test_help_has_a_line_for_every_public_target(project):
     text = make(project, "help").stdout
-    targets = "help env reports index test quick bench verify lab clean"
+    targets = "help env reports index test quick bench verify course lab clean"
     for target in targets.split():
         assert f"\n  {target} " in text
     for word in ("PROFILE=", "PARAMS=", "SET=", "NN-slug", "reports/<profile>/NN-slug.html"):
@@ -199,3 +200,15 @@ def test_set_up_runs_by_itself_and_its_failure_is_one_line(project):
     (project / ".venv/.ready").write_text(stamp)
     assert make(project, "env", python=None).returncode == 0
     shutil.rmtree(project / ".venv")
+
+
+def test_an_estimate_has_a_line_for_each_report_with_rows(project, tmp_path):
+    root = Path(shutil.copytree(project, tmp_path / "project"))
+    write_notebook(root, "02-brief", WITH_ROWS)
+    (root / "params/smoke").mkdir()
+    (root / "params/smoke/02-brief.yaml").write_text("steps: 5\n")
+    done = make(root, "estimate", "PROFILE=smoke", "WORKERS=4")
+    assert done.returncode == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert "hours, 4 workers" in head
+    assert [line.split()[:3] for line in lines] == [["02-brief", "removal", "12"]]

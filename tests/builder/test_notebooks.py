@@ -13,12 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.projects import environment, reports
+from support.projects import ROOT, environment, own_cache, smoke_project, smoke_report
 
-ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CHOSEN = [
-    path for path in NOTEBOOKS if os.environ.get("SMOKE", path.stem) in (path.stem, path.stem[3:])
+CHOSEN = [  # each on whichever worker is free
+    pytest.param(path.stem, marks=pytest.mark.xdist_group(path.stem))
+    for path in NOTEBOOKS
+    if os.environ.get("SMOKE", path.stem) in (path.stem, path.stem[3:])
 ]
 PROFILES = ("smoke", "imagenet")
 
@@ -46,31 +47,15 @@ def test_every_profile_has_parameters(path, profile):
     assert (ROOT / "params" / profile / f"{path.stem}.yaml").is_file()
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """The notebooks and their parameters alone: nothing is written into the checkout."""
-    root = tmp_path_factory.mktemp("smoke")
-    for folder in ("notebooks", "params"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns(".*"))
-    shutil.copy(ROOT / "tests/nbval.cfg", root)
-    return root
-
-
-@pytest.fixture(scope="module", params=CHOSEN, ids=lambda path: path.stem)
-def executed(request, project) -> Path:
-    """One report of the smoke profile, rendered; what it kept serves those that follow."""
-    options = ["--profile", "smoke", "--no-index"]
-    built = reports(project, "build", request.param.stem, *options, timeout=600, **own(project))
-    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-    return project / ".cache/executed/smoke" / request.param.name
-
-
-def own(project: Path) -> dict[str, str]:
-    return {"REPORT_PROGRESS": "off", "ATTRIBUTION_CACHE": str(project / ".cache")}
+@pytest.fixture(params=CHOSEN)
+def executed(request) -> Path:
+    """One report of the smoke profile, rendered."""
+    return smoke_report(request.param) / ".cache/executed/smoke" / f"{request.param}.ipynb"
 
 
 @pytest.mark.slow
-def test_a_smoke_report_is_reproduced(executed, project):
+def test_a_smoke_report_is_reproduced(executed):
+    project = smoke_project()
     cells = code_cells(source(executed))
     assert all(cell["execution_count"] for cell in cells)
     copy = project / "notebooks" / f".nbval-{executed.name}"  # nbval runs in the file's own folder
@@ -78,7 +63,7 @@ def test_a_smoke_report_is_reproduced(executed, project):
     again = subprocess.run(
         [*NBVAL, str(copy)],
         cwd=project,
-        env=environment() | own(project),
+        env=environment() | own_cache(project),
         text=True,
         capture_output=True,
     )

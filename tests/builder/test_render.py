@@ -341,8 +341,11 @@ def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
             ["2 parts: 2 supported", '<q lang="ko">IG의', "Every error is at most 1.00 × 10⁻⁶."],
         ),
         ("JU-2", ["3 parts: 1 supported, 1 contradicted, 1 inconclusive", "&lt;b&gt;mask"]),
-        ("JU-2", ["A paper &amp; its notebook, 2017", "<dt>mask</dt><dd>44.0, 43.1</dd>"]),
-        ("JU-2", [" photos would decide it. With n = 20 a distance of "]),
+        ("JU-2", ["A paper &amp; its notebook, 2017", "<dt>mask</dt><dd>−44.0, 50,000</dd>"]),
+        (
+            "JU-2",
+            ["If more photos turn out like these, ", "These 20 would most likely have shown a "],
+        ),
         ("JU-3", ["1 part: 1 contradicted", "n = 40 photos"]),
         ("JU-4", ["too few: no spread", "too few: 6 of at least 10", "decides nothing"]),
         ("JU-5", ["2 invalid", "<s>", "Does not count:", "“mask &gt; edge detector” is "]),

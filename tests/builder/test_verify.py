@@ -7,6 +7,7 @@ import pytest
 from support.processes import gone
 from support.projects import (
     QUICK,
+    WITH_ROWS,
     copy_of_built,
     forge,
     kernel_of,
@@ -33,10 +34,10 @@ def test_every_report_is_compared_and_has_a_line_of_its_own(tmp_path):
     done = reports(root, "verify")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert any(re.fullmatch(r"01-sample  \d+ pass, 2 wall-clock", line) for line in lines)
+    assert any(re.fullmatch(r"01-sample  \d+ pass, 3 wall-clock", line) for line in lines)
     assert any(re.fullmatch(r"02-brief  \d+ pass", line) for line in lines)
     compared, of, passed, changed, timed = total(done)
-    assert (compared, of, changed, timed) == (2, 2, 0, 2)
+    assert (compared, of, changed, timed) == (2, 2, 0, 3)
     assert passed == sum(int(n) for n in re.findall(r"(?m)^0\d-\w+  (\d+) pass", done.stdout))
     assert "PASS" not in done.stdout
     assert state(root) == before
@@ -47,7 +48,7 @@ def test_one_report_with_every_number(tmp_path):
     root = copy_of_built(tmp_path)
     done = reports(root, "verify", "sample", "--all")
     assert done.returncode == 0, done.stderr
-    assert "PASS        01-sample  SA-1.estimate  " in done.stdout
+    assert "PASS        01-sample  SA-1: the mean of a sine < 0.5.estimate  " in done.stdout
     assert "02-brief" not in done.stdout
     assert done.stdout.count("PASS ") == total(done)[2]
 
@@ -233,6 +234,29 @@ def test_a_report_made_by_other_code_is_named(tmp_path):
     done = reports(root, "verify", "brief")
     assert done.returncode == 0
     assert "STALE       02-brief  02-brief.json  was made by other code" in done.stdout
+
+
+def test_a_profile_of_hours_keeps_its_rows_and_a_tenth_is_computed_again(tmp_path):
+    root, kept = make_project(tmp_path / "project"), tmp_path / "kept"
+    write_notebook(root, "02-brief", WITH_ROWS)
+    (root / "params/thousand").mkdir()
+    for name in ("01-sample", "02-brief"):
+        (root / f"params/thousand/{name}.yaml").write_text("steps: 5\n")
+    profile, cache = ["--profile", "thousand"], {"ATTRIBUTION_CACHE": str(kept)}
+    built = reports(root, "build", "02-brief", *profile, "--no-index", **cache)
+    assert built.returncode == 0, built.stderr
+    (root / "reports/thousand/02-brief.html").unlink()  # of its photos nothing is published
+    done = reports(root, "verify", "02-brief", *profile, **cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ROWS        02-brief  removal 1  2 of 12 chunks computed again, alike" in done.stdout
+    assert re.search(r"(?m)^02-brief  \d+ pass, 1 rows$", done.stdout)
+    for path in (kept / "rows").glob("*.parquet"):
+        path.unlink()
+    done = reports(root, "verify", *profile, **cache)
+    assert done.returncode == 1
+    assert re.search(r"FAILED      02-brief  the report fails now .* are not kept", done.stdout)
+    assert "FAILED      01-sample  01-sample.json is missing" in done.stdout
+    assert "0 of 2 reports compared" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -200,8 +200,6 @@ def test_draws_are_bit_identical_whatever_is_drawn_beside():
     assert sorted(order.tolist()) == list(range(50))
     assert torch.equal(order, draws.permutation(0, (1,), 50))
     assert not torch.equal(order, draws.permutation(0, (2,), 50))
-    numbers = draws.numpy_generator(0, 1).random(3)
-    assert np.array_equal(numbers, draws.numpy_generator(0, 1).random(3))
 
 
 def test_draws_are_distributed_as_they_say():

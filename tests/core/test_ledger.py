@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,24 +16,35 @@ from lib.core.ledger import Claim, claims_of, load_ledger, q_values
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = {path.stem for path in FOLDER.glob("*.ipynb")} - {"00-explain"}  # which judges nothing
 LEDGER = load_ledger()
-COUNTS = {"PR": 6, "SG": 7, "XG": 11, "LG": 16, "MP": 10}
+DOCUMENTS = {"PR": 6, "SG": 7, "XG": 11, "LG": 16, "MP": 10}
 
 
-def test_fifty_claims_of_five_documents_cover_every_report():
-    assert len(LEDGER) == 50
-    for code, count in COUNTS.items():
-        assert {name for name in LEDGER if name.startswith(code)} == {
-            f"{code}-{i + 1}" for i in range(count)
-        }
+def test_every_report_has_claims_and_the_documents_have_fifty():
+    codes = Counter(name.split("-")[0] for name in LEDGER)
+    for code, count in codes.items():
+        own = [entry for name, entry in LEDGER.items() if name.startswith(f"{code}-")]
+        assert {entry.id for entry in own} == {f"{code}-{i + 1}" for i in range(count)}
+        assert {entry.family for entry in own} == {"documents" if code in DOCUMENTS else "field"}
+        assert len({entry.document for entry in own}) == 1
+    assert {code: codes[code] for code in DOCUMENTS} == DOCUMENTS
     assert {entry.report for entry in LEDGER.values()} == NOTEBOOKS
-    assert len({entry.document for entry in LEDGER.values()}) == len(COUNTS)
+
+
+def test_a_document_named_as_the_fields_makes_its_claims_another_family(tmp_path):
+    fields = "report: a, sentences: [b], meaning: b, core: [c > d], unit: photo"
+    path = written(tmp_path, f"PR-1: {{{fields}}}\n  BM-1: {{{fields}}}")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("documents:\n", "field: [BM]\ndocuments:\n  BM: A paper\n"))
+    claims = load_ledger(path)
+    assert [claim.family for claim in claims.values()] == ["documents", "field"]
 
 
 @pytest.mark.parametrize("entry", LEDGER.values(), ids=LEDGER)
 def test_a_claim_can_be_judged_and_read(entry):
     assert entry.sentences and entry.core, "a sentence and a part that carries it"
     for sentence in entry.sentences:
-        assert re.search("[가-힣]", sentence) and not re.search("[«»]", sentence)
+        assert bool(re.search("[가-힣]", sentence)) == (entry.family == "documents")
+        assert not re.search("[«»]", sentence)
     for line in (entry.meaning, entry.unit, *entry.core, *entry.why, *entry.shown):
         assert isinstance(line, str) and line.strip() == line and "\n" not in line and line
         assert not re.search("[가-힣]", line), "the rule is in English"
@@ -57,21 +69,24 @@ def test_published_numbers_are_numbers_and_say_whose_they_are():
 
 
 def test_only_sometimes_is_existential():
-    assert [name for name, entry in LEDGER.items() if entry.existential] == ["LG-6", "LG-10"]
+    some = [entry for entry in LEDGER.values() if entry.existential]
+    assert [entry.id for entry in some if entry.family == "documents"] == ["LG-6", "LG-10"]
 
 
 def test_the_head_of_the_file_explains_every_field():
     head = FILE.read_text(encoding="utf-8").split("documents:")[0]
     for field in fields(Claim):
-        assert field.name in ("id", "document") or re.search(rf"^#   {field.name} ", head, re.M)
+        assert field.name in ("id", "document", "family") or re.search(
+            rf"^#   {field.name} ", head, re.M
+        )
 
 
 def test_a_field_left_out_has_its_default(tmp_path):
     claims = load_ledger(written(tmp_path, "PR-1: {report: a, sentences: [가], meaning: b, "
                                  "core: [c > d], unit: photo}"))  # fmt: skip
     assert claims == {
-        "PR-1": Claim(id="PR-1", report="a", document="A document", sentences=["가"], meaning="b",
-                      core=["c > d"], unit="photo")
+        "PR-1": Claim(id="PR-1", report="a", document="A document", family="documents",
+                      sentences=["가"], meaning="b", core=["c > d"], unit="photo")
     }  # fmt: skip
     assert claims["PR-1"].least == 10 and not claims["PR-1"].existential
 

@@ -16,8 +16,8 @@ from lib.evaluation.adversarial import ATTACKS, attack
 from lib.evaluation.detection import (
     _folds,
     apply_mask,
+    detection,
     detection_accuracy,
-    map_cells,
     restoration,
     restored,
     shapes_of_area,
@@ -192,14 +192,15 @@ def test_cells_are_shares_of_a_maps_mass(colors, images):
     attacked = attack(colors, images, targets, epsilon=0.3)
     won = attacked.success.nonzero()[:, 0]
     assert len(won) > 0
-    rows = map_cells(colors, images, targets, PARAMETERS)
+    photos = SimpleNamespace(targets=targets)
+    rows = detection(colors, photos, images, PARAMETERS)
     assert rows["image"].tolist() == won.tolist() * 2
     cells = rows[[f"cell {k}" for k in range(4)]].to_numpy()
     assert cells.sum(1) == pytest.approx(1) and rows["side"].tolist()[0] == "clean"
     maps = edges(colors, attacked.images[won], attacked.after[won])[:, 0].double()
     by_hand = maps[:, 8:, :8].sum((1, 2)) / maps.sum((1, 2))  # the lower left quarter
     assert cells[len(won) :, 2] == pytest.approx(by_hand.numpy())
-    none = map_cells(colors, images, targets, {**PARAMETERS, "attack": {"epsilon": 0.0}})
+    none = detection(colors, photos, images, {**PARAMETERS, "attack": {"epsilon": 0.0}})
     assert len(none) == 0 and list(none) == list(rows)
 
 

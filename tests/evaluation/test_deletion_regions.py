@@ -10,19 +10,18 @@ import torch
 from lib.attribution import METHODS
 from lib.copies.baselines import blurred
 from lib.evaluation.deletion_regions import (
+    blurred_boxes,
     box_areas,
     box_scores,
     boxes_of_area,
-    equal_boxes,
-    shrinking_boxes,
     smallest_boxes,
     suppressions,
     threshold_boxes,
     thresholded,
-    thresholded_deletion,
 )
 
 TARGETS = torch.zeros(2, dtype=torch.long)
+PATCH = {"method": "patch"}
 
 
 def patch_contrast(x):
@@ -117,10 +116,12 @@ def given(toy, monkeypatch):
     return classifier, SimpleNamespace(targets=TARGETS), images
 
 
-def test_protocols_of_boxes(given):
-    rows = shrinking_boxes(*given, {"methods": {"patch": {}}, "alphas": [0, 0.5], "seed": 0})
-    assert rows["method"].eq("patch").all() and rows["area"].tolist() == [1, 64 / 1024] * 2
-    rows = equal_boxes(*given, {"methods": {"patch": {}}, "shares": [64 / 1024, 1.0], "seed": 0})
+def test_protocol_of_boxes(given):
+    asked = {"methods": {"patch": PATCH}, "alphas": [0, 0.5], "shares": [64 / 1024, 1.0], "seed": 0}
+    rows = blurred_boxes(*given, asked)
+    assert rows["method"].eq("patch").all()
+    assert rows[rows["share"].isna()]["area"].tolist() == [1, 64 / 1024] * 2
+    rows = rows[rows["alpha"].isna()]
     assert rows[["x0", "y0", "x1", "y1"]].iloc[0].tolist() == [4, 8, 12, 16]
     assert rows[["image", "share"]].to_numpy().tolist() == [
         [i, s] for i in (0, 1) for s in (0.0625, 1)
@@ -131,25 +132,36 @@ def test_protocols_of_boxes(given):
     assert np.allclose(rows.query("share == 1")["probability"], gone.softmax(1)[:, 0])
 
 
+def test_equal_boxes_are_scored_once(toy):
+    classifier, images = toy
+    counted, scores = [], classifier.scores
+    classifier.scores = lambda x: counted.append(len(x)) or scores(x)
+    whole = suppressions(classifier, images, TARGETS, bright(), [0.0] * 50)
+    assert sum(counted) == 4 and np.allclose(whole["suppression"], 1)  # intact and blurred
+
+
 def test_boxes_of_one_area():
     y, x = torch.meshgrid(torch.arange(100.0), torch.arange(120.0), indexing="ij")
     hill = -((y - 30).square() + ((x - 100) / 2).square())
     for area in (400, 2500, 6000, 12000):
-        (box,) = boxes_of_area(hill[None], [area])
+        (box,) = boxes_of_area(hill[None], area)
         assert abs(int(box_areas(box)) - area) <= 0.03 * area
         assert box[0] >= 0 and box[1] >= 0 and box[2] <= 120 and box[3] <= 100
         assert box[0] <= 100 < box[2] and box[1] <= 30 < box[3]
-    flat = boxes_of_area(torch.ones(1, 50, 50), [100])  # no region: the center
+    flat = boxes_of_area(torch.ones(1, 50, 50), 100)  # no region: the center
     assert flat.tolist() == [[20, 20, 30, 30]]
     with pytest.raises(ValueError, match="does not fit"):
-        boxes_of_area(hill[None], [20000])
+        boxes_of_area(hill[None], 20000)
 
 
-def test_thresholded_deletion_at_its_ends(toy):
-    classifier, images = toy
-    masks = 1 - bright().double()
-    options = {"thresholds": [0, 0.5], "blur_sigma": 0.0}
-    frame = thresholded_deletion(classifier, images, TARGETS, masks, most=32 / 1024, **options)
+def cut(given, thresholds, **options):
+    """Rows of a mask, by default that of the patch, which is not blurred."""
+    default = {"mask": PATCH, "most": 0.3, "blur_sigma": 0.0, "seed": 0}
+    return thresholded(*given, {**default, "thresholds": thresholds, **options})
+
+
+def test_thresholds_at_their_ends(given):
+    frame = cut(given, [0, 0.5], most=32 / 1024)
     assert len(frame) == 2 * 3 * 2 * 3  # images, perturbations, places, thresholds and the last
     kept = frame.query("threshold == 0")
     assert (kept["share"] == 0).all() and np.allclose(kept["remaining"], 1)
@@ -161,36 +173,27 @@ def test_thresholded_deletion_at_its_ends(toy):
     assert np.allclose(capped["share"], 32 / 1024)
     some = capped.query("place == 'own' and perturbation == 'constant'")["remaining"]
     assert ((some > 0.01) & (some < 1)).all()  # half of the patch
-    large = thresholded_deletion(classifier, images, TARGETS, masks, most=0.9, **options)
+    large = cut(given, [0, 0.5], most=0.9)
     assert np.allclose(large[large["threshold"].isna()]["share"], 64 / 1024)  # at most
 
 
-def test_a_moved_region_misses_the_patch_somewhere(toy):
-    classifier, images = toy
-    moved = [
-        thresholded_deletion(
-            classifier, images, TARGETS, 1 - bright().double(), thresholds=[0.5], seed=seed
-        ).query("place == 'moved'")["remaining"]
-        for seed in range(3)
-    ]
+def test_a_moved_region_misses_the_patch_somewhere(given):
+    rows = [cut(given, [0.5], blur_sigma=10.0, seed=seed) for seed in range(3)]
+    moved = [frame.query("place == 'moved'")["remaining"] for frame in rows]
     assert max(values.max() for values in moved) > 0.5
     assert not np.allclose(moved[0], moved[1])
 
 
-def test_thresholded_deletion_without_anything_to_delete(toy):
-    classifier, images = toy
-    ones = torch.ones(2, 32, 32).double()
-    frame = thresholded_deletion(classifier, images, TARGETS, ones, thresholds=[0.5])
+def test_a_mask_that_deletes_nothing(given, monkeypatch):
+    monkeypatch.setitem(METHODS, "patch", lambda c, x, t: torch.zeros(len(x), 1, 32, 32))
+    frame = cut(given, [0.5])
     assert (frame["share"] == 0).all() and frame["remaining"].isna().all()  # p_0 = p_m
 
 
-def test_protocol_of_thresholds(given):
-    parameters = {"mask": {"iterations": 2}, "thresholds": [0.5], "most": 0.3, "seed": 0}
-    rows = thresholded(*given, parameters)
-    assert (
-        set(rows["place"]) == {"own", "moved"}
-        and (rows["share"].groupby(rows.image).max() > 0).all()
-    )
+def test_the_mask_may_be_learned(given):
+    rows = cut(given, [0.5], mask={"method": "meaningful_perturbation", "iterations": 2})
+    assert set(rows["place"]) == {"own", "moved"}
+    assert (rows["share"].groupby(rows["image"]).max() > 0).all()
     assert (rows[rows["threshold"].isna()]["share"] <= 0.3 + 1e-9).all()
 
 
@@ -206,8 +209,6 @@ def test_bad_input(toy):
         suppressions(classifier, images, TARGETS, maps[:, :16])
     with pytest.raises(ValueError, match="boxes must be"):
         box_scores(classifier, images, TARGETS, torch.zeros(2, 4).long())
-    with pytest.raises(ValueError, match="do not fit"):
-        thresholded_deletion(classifier, images, TARGETS, maps[:1])
     rows = pd.DataFrame({"image": [0], "method": ["a"], "area": [1.0], "suppression": [1.0]})
     for nothing in (float("nan"), -0.1, 0):
         with pytest.raises(ValueError, match="levels"):

@@ -15,12 +15,11 @@ from lib.evaluation.maps import magnitude, signed
 from lib.evaluation.removal import (
     ORDERS,
     areas,
-    background_first,
+    removal,
     removal_counts,
     removal_curves,
     removal_order,
     remove,
-    share_outside,
 )
 
 H, W = 5, 8
@@ -298,19 +297,20 @@ def test_boxes_are_half_open_in_pixel_centers():
     assert inside_boxes([torch.tensor([[0.0, 0, 4, 3]])], 3, 4).all()
 
 
-def test_share_outside_by_hand():
-    inside = torch.zeros(1, 2, 4, dtype=torch.bool)
-    inside[:, :, :2] = True
-    maps = torch.tensor([[[8.0, 7, 1, 2], [6, 5, 3, 4]]])
-
-    def share(fraction, order):
-        return float(share_outside(maps, inside, fraction, keys=[0], order=order))
-
-    assert share(0.5, "lerf") == 1 and share(0.5, "morf") == 0
-    assert share(0.75, "lerf") == pytest.approx(4 / 6) and share(1, "morf") == 0.5
-    with pytest.raises(ValueError, match="removes no pixel"):
-        share(0.01, "lerf")
-    flat = share_outside(torch.zeros(300, 2, 4), inside.expand(300, 2, 4), 0.25, keys=range(300))
+def test_share_outside_by_hand(exact):
+    network = exact(lambda x: x.flatten(1)[:, :2], channels=3)
+    inside = torch.zeros(2, 2, 4, dtype=torch.bool)
+    inside[0, :, :2] = True  # the second image has no object
+    maps = torch.tensor([[[8.0, 7, 1, 2], [6, 5, 3, 4]]]).expand(2, -1, -1)
+    given = network, torch.rand(2, 3, 2, 4).double(), torch.zeros(2, dtype=torch.long)
+    asked = {"fractions": [0, 0.5, 0.75, 1], "inside": inside}
+    found = {o: removal_curves(*given, maps, order=o, **asked)["outside"] for o in ORDERS}
+    assert found["lerf"][1:4].tolist() == pytest.approx([1, 4 / 6, 0.5])
+    assert found["morf"][1:4].tolist() == pytest.approx([0, 2 / 6, 0.5])
+    assert found["lerf"].isna().tolist() == [True, False, False, False] + [True] * 4
+    many = torch.rand(300, 3, 2, 4).double(), torch.zeros(300, dtype=torch.long)
+    flat = {"fractions": [0.25], "inside": inside[:1].expand(300, 2, 4), "order": "lerf"}
+    flat = removal_curves(network, *many, torch.zeros(300, 2, 4), **flat)["outside"]
     assert abs(flat.mean() - 0.5) < 4 * flat.std() / 300**0.5
 
 
@@ -342,18 +342,32 @@ def test_bad_input_is_one_clear_error(small, images, maps):
         removal_order(maps, "morf", [1, 2])  # a key is missing
 
 
-def test_background_first_counts_what_lies_outside_the_boxes(monkeypatch):
-    def columns(classifier, images, targets):
-        """Larger to the right: LeRF removes the left columns first."""
-        return torch.arange(8.0).expand(len(images), 1, 8, 8)
-
-    monkeypatch.setitem(METHODS, "columns", columns)
+@pytest.fixture
+def given(monkeypatch, exact):
+    """What a protocol is given: a method larger to the left, and photos, the second boxless."""
+    monkeypatch.setitem(
+        METHODS, "columns", lambda c, x, t: 1 - torch.arange(8.0).expand(2, 1, 8, 8)
+    )
     boxes = [torch.tensor([[0.0, 0.0, 2.0, 8.0]]), torch.empty(0, 4)]
-    photos = SimpleNamespace(instances=boxes, targets=torch.tensor([0, 0]))
-    pixels = torch.rand(2, 3, 8, 8)
-    given = {"methods": {"columns": {}}, "fraction": 0.5, "seed": 0}
-    rows = background_first(None, photos, pixels, given)
-    assert rows["image"].tolist() == [0] and rows["chance"].tolist() == [0.75]
-    assert rows["outside"].tolist() == [0.5]  # of the four columns removed two are outside
-    photos.instances = [torch.empty(0, 4)] * 2
-    assert background_first(None, photos, pixels, given).empty
+    network = exact(lambda x: x.mean((2, 3)), channels=3)
+    photos = SimpleNamespace(instances=boxes, targets=torch.tensor([0, 1]))
+    return network, photos, torch.rand(2, 3, 8, 8).double()
+
+
+def test_the_protocol_removes_by_every_rule_and_both_ways(given):
+    asked = {"methods": {"columns": {}, "other": {"method": "columns"}}, "seed": 0}
+    asked |= {"fractions": [0.0, 0.25, 1.0], "fills": ["black", "mean"]}
+    asked["conventions"] = {"magnitude": ["columns", "other"], "signed": ["columns"]}
+    rows = removal(*given, asked)
+    assert len(rows) == 2 * 3 * 2 * 2 * 3  # images, fractions, fills, orders, maps
+    for (fill, order, name), part in rows.groupby(["fill", "order", "convention"]):
+        map_ = (1 - torch.arange(8.0)).expand(2, 8, 8)
+        map_ = map_.abs() if name == "magnitude" else map_
+        one = {"order": order, "fill": fill, "fractions": asked["fractions"]}
+        alone = removal_curves(given[0], given[2], given[1].targets, map_, **one)
+        part = part[part["method"] == "columns"]
+        assert np.allclose(part["logit"], alone["logit"])
+    first = rows.query("image == 0 and fraction == 0.25 and convention == 'signed'")
+    outside = first.groupby("order")["outside"].first()
+    assert outside.to_dict() == {"lerf": 1.0, "morf": 0.0}
+    assert rows[rows["image"] == 1]["outside"].isna().all()

@@ -48,3 +48,14 @@ def test_layers_by_name(small, images):
 def test_layers_that_are_not_there_are_refused(small, layers):
     with pytest.raises(ValueError, match=r"nowhere|999|-1"):
         randomized(small, layers)
+
+
+def test_a_normal_draw_has_the_layers_own_mean_and_spread(small):
+    made, last = randomized(small, 1, seed=2, draw="normal"), weighted_layers(small)[-1]
+    old, new = small.get_submodule(last).weight, made.get_submodule(last).weight
+    errors = 4 / old.numel() ** 0.5  # standard errors of the mean; of the spread 1 / sqrt(2) of it
+    assert abs(new.mean() - old.mean()) < errors * old.std()
+    assert abs(new.std() / old.std() - 1) < errors
+    assert not set(new.flatten().tolist()) & set(old.flatten().tolist())
+    with pytest.raises(ValueError, match="uniform"):
+        randomized(small, 1, draw="uniform")

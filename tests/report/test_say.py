@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from IPython.testing.globalipapp import start_ipython
 
 from lib.report import say
@@ -92,7 +93,15 @@ def test_by_hand_and_library_agree_or_the_cell_fails():
         (1.02, 1.0, "Not yet"),
         (np.ones(3), [1, 1, 1.001], "Right"),
         ("rise", "rise", "Right"),
-        ("rise", 2.0, "Not yet"),
+        ("rise", 2.0, "a number is asked for, and this is of type `str`"),
+        (2.0, "rise", "look again"),
+        (1.02, 1.0, "too large"),
+        (-3, 1.0, "too small"),
+        (-1.0, 1.0, "sign"),
+        (float("nan"), 1.0, "not a finite number"),
+        (torch.ones(2, requires_grad=True), [1.0, 1.0], "Right"),
+        ([1.0, 2.0], 1.0, "the shape () is asked for, and this has (2,)"),
+        ([1.0, 2.0], [1.0, 1.0], "1 of 2 numbers differ"),
         (["a", "b"], ["a", "c"], "Not yet"),
     ],
 )

@@ -362,6 +362,14 @@ def test_the_record_is_what_the_results_file_holds():
     assert wanted < set(first)
 
 
+def test_an_interval_ends_where_its_quantity_does():
+    values = [0.99] * 18 + [0.2, 0.1]  # correlations
+    free, bound = (above(values, 0.5, **about, **ABOUT) for about in ({}, {"bounds": (-1, 1)}))
+    assert free.interval[1] > 1 == bound.interval[1]
+    assert (bound.interval[0], bound.p, bound.verdict) == (free.interval[0], free.p, free.verdict)
+    assert unmeasured("no value", bounds=(-1, 1), **ABOUT).interval is None
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_numbers_of_numpy_are_as_good():
     flags, margin = np.arange(40) < 25, np.float32(0.25)

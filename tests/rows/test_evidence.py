@@ -28,10 +28,9 @@ from lib.rows.files import agree
 
 REMOVAL = {
     "methods": {"gradient": {}, "IG": {"method": "integrated_gradients", "steps": 2}, "random": {}},
-    "conventions": ["signed", "magnitude"],
+    "conventions": {name: ["gradient", "IG", "random"] for name in ("signed", "magnitude")},
     "fills": ["uniform"],
     "fractions": [0, 0.3, 1],
-    "orders": ["morf", "lerf"],
 }
 
 
@@ -85,13 +84,13 @@ def test_removal_is_what_removal_curves_gives(photos):
     from lib.evaluation.removal import removal_curves
 
     few = photos.subset(slice(0, 3))
-    parameters = {"methods": {"g": {"method": "gradient"}}, "orders": ["lerf"], "fractions": [0.2]}
+    parameters = {"methods": {"g": {"method": "gradient"}}, "fractions": [0.2]}
     rows = evidence("removal", NETWORK, few, parameters, chunk=2)
     network, pixels = NETWORK.load(), few.pixels()
     maps = {"g": signed(gradient(network, pixels, few.targets))}
     curves = removal_curves(network, pixels, few.targets, maps, order="lerf", fractions=[0.2])
     assert set(curves.columns) <= set(rows.columns)
-    assert agree(curves, rows[curves.columns])
+    assert agree(curves, rows[rows["order"] == "lerf"].reset_index()[curves.columns])
 
 
 def test_localization_of_photos_with_boxes(photos):
@@ -278,6 +277,40 @@ def test_rows_of_other_code_that_differ_are_computed_anew(photos, cache, monkeyp
     assert "gave other rows: none is adopted" in caplog.text
 
 
+@pytest.fixture
+def verified(photos, cache, tmp_path, monkeypatch):
+    """What a verification says of the rows that an earlier run has kept."""
+    evidence(scores, NETWORK, photos, {}, chunk=1)
+    monkeypatch.setenv("ROWS_KEPT", str(cache))
+    monkeypatch.setenv("ATTRIBUTION_CACHE", str(tmp_path / "anew"))
+    return lambda: evidence(scores, NETWORK, photos, {}, chunk=1).attrs["rows"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_other_code", [False, True])
+def test_a_tenth_of_the_rows_of_an_earlier_run_is_computed_again(verified, cache, by_other_code):
+    if by_other_code:
+        other_code(cache)
+    rows = verified()
+    assert (rows["computed"], sum(rows["adopted"].values())) == (2, 10)
+    assert verified()["computed"] == 0  # another report asks for the same
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoiled", ["all", "one is missing", "one is damaged", "none is there"])
+def test_rows_that_are_not_kept_or_differ_fail_a_verification(verified, cache, spoiled):
+    paths = sorted(cache.glob("*.parquet"))
+    for path in paths if spoiled in ("all", "none is there") else paths[:1]:
+        rows = files.read(path)
+        path.unlink()
+        if spoiled == "all":
+            files.write(path, rows.assign(score=rows["score"] + 0.1))
+        elif spoiled == "one is damaged":
+            path.write_bytes(b"PAR1")
+    with pytest.raises(RowsError, match="are not kept or came out otherwise"):
+        verified()
+
+
 def test_rows_of_other_code_are_not_taken_unasked(photos, cache, monkeypatch, caplog):
     monkeypatch.delenv("ADOPT", raising=False)
     evidence(scores, NETWORK, photos, {}, chunk=4)
@@ -295,6 +328,7 @@ def test_agreement_is_to_tolerance_for_floats_and_exact_for_the_rest():
     assert not agree(rows, rows.assign(text=["a", "c"]))
     assert not agree(rows, rows[:1])
     assert not agree(rows, rows[["n", "x"]])
+    assert agree(rows.assign(seconds_lime=1.0), rows.assign(seconds_lime=2.0))  # a time
 
 
 def test_rows_are_listed_by_report_and_shared_ones_survive_a_cleaning(photos, cache):
@@ -334,12 +368,12 @@ def test_an_estimate_counts_passes_and_goes_on_with_the_photos_it_had(
     monkeypatch.setenv("ROWS_ESTIMATE", str(tmp_path / "log"))
     monkeypatch.setattr("lib.rows.estimate.SECONDS", 0)
     methods = {"IG": {"method": "integrated_gradients", "steps": 7}}
-    parameters = {"methods": methods, "fractions": [0, 0.5, 1], "orders": ["morf"]}
+    parameters = {"methods": methods, "fractions": [0, 0.5, 1]}
     rows = evidence("removal", NETWORK, photos, parameters, report="r")
     line = json.loads((tmp_path / "log").read_text())
     assert set(rows["photo"]) == {photos.names[0]}
     assert (line["report"], line["photos"], line["protocol"]) == ("r", 12, "removal")
-    assert (line["scores"], line["gradients"]) == (12 * 3, 12 * 7)
+    assert (line["scores"], line["gradients"]) == (12 * 4, 12 * 7)  # the ends are scored once
     assert min(line[cost] for cost in ("hours here", "GB of photos", "GB of rows")) > 0
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 from lib.builder.pair import sealed
 
-LEDGER = """documents: {SA: A document (2020), QU: Another document, NO: Another document}
+ROOT = Path(__file__).parents[2]
+
+LEDGER = """field: [QU]
+documents: {SA: A document (2020), QU: Another document, NO: Another document}
 claims:
   SA-1: {report: 01-sample, unit: draws, sentences: [], core: [Mean of a sine over draws.],
     meaning: Sine is below one half on average.}
@@ -67,8 +70,6 @@ The document says so. A [reference](https://example.org/paper) is an ordinary li
 %% code parameters
 PARAMETERS
 %% code
-from types import SimpleNamespace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -76,13 +77,7 @@ from IPython.display import display
 
 from lib.report import say
 from lib.report.record import Report
-
-
-def found(verdict, estimate, low, high):
-    return SimpleNamespace(
-        verdict=verdict, estimate=estimate, interval=(low, high), n=20, unit="units",
-        rule="Supported if the interval's ends lie below 0.5.", threshold=0.5,
-    )
+from lib.report.verdicts import above, below
 %% markdown
 ## The formula
 
@@ -133,9 +128,11 @@ report.table(pd.DataFrame(rows), "Scores <b>by</b> file.")
 %% markdown
 ## Verdict
 %% code remove-input
-report.claim("SA-1", found("supported", mean, mean - 0.1, mean + 0.1))
-report.claim("SA-2", found("contradicted", -0.25, -0.5, -1e-5))
-report.claim("SA-3", found("inconclusive", 12345.678, -1, 20000), wall_clock=True)
+about = {"unit": "draws"}
+report.claim("SA-1", [below(np.sin(x), 0.5, of="the mean of a sine < 0.5", **about)])
+report.claim("SA-2", [above(-1 - np.sin(x), of="cosine > sine", **about)])
+times = 1000 * np.sin(x)
+report.claim("SA-3", [above(times, of="A < B", **about)], wall_clock=True)
 report.verdicts()
 %% markdown
 ## Exercises
@@ -163,16 +160,31 @@ PARAMETERS
 %% code
 FAULTS
 %% code
-from types import SimpleNamespace
-
 from lib.report.record import Report
+from lib.report.verdicts import identity
 
 report = Report("02-brief")
 report.metric("steps", steps, varies="exact")
-facts = {"verdict": "supported", "estimate": 1.0, "interval": (1.0, 1.0), "n": 1}
-report.claim("QU-1", SimpleNamespace(**facts, unit="", rule="Equal.", threshold=0.0))
+report.claim("QU-1", [identity([0.0], 0.5, of="one is one", unit="ones")])
 report.verdicts()
 """
+
+# in place of the quick one: real rows of twelve photos, for what needs PyTorch
+ROWS_TEXT = QUICK_TEXT.replace(
+    """from lib.report.record import Report
+""",
+    """from lib.report import open_lesson
+""",
+).replace(
+    """report = Report("02-brief")
+""",
+    """given = {"classifier": "efficientnet-lite0", "images": "embedded", "limit": 12}
+report = lesson = open_lesson("02-brief", given)
+options = {"methods": {"gradient": {}}, "conventions": ["signed"], "fills": ["uniform"]}
+rows = lesson.rows("removal", chunk=1, fractions=[0, 1], orders=["morf"], **options)
+report.metric("mean", float(rows.select_dtypes("number").mean().mean()))
+""",
+)
 
 JUDGED_LEDGER = """documents: {JU: A document of judges}
 claims:
@@ -180,7 +192,7 @@ claims:
     meaning: All say yes., core: [area of the method < random, area of the method < edges]}
   JU-2: {report: 04-judged, unit: photos, sentences: ['다른 방법에 비해 더 좋은 성능'],
     meaning: One says yes and one says no., core: [first, second, third],
-    published: {source: 'A paper & its notebook, 2017', mask: [44.0, 43.1], gradient: 46.0}}
+    published: {source: 'A paper & its notebook, 2017', mask: [-44.0, 50000], gradient: 46.0}}
   JU-3: {report: 04-judged, unit: photos, sentences: ['가'], meaning: It is the other way.,
     core: [the whole]}
   JU-4: {report: 04-judged, unit: photos, sentences: ['나'], meaning: Nobody knows yet.,
@@ -194,7 +206,7 @@ claims:
 # effects of planted values are known: a mean of `effect` with a standard deviation of about 1
 JUDGED_TEXT = """
 %% markdown
-# A report of the second edition
+# A report with many verdicts
 
 Which verdicts are there?
 %% code parameters
@@ -204,7 +216,7 @@ import numpy as np
 from scipy.stats import norm
 
 from lib.report.record import Report
-from lib.report.verdicts import above, below, claim_verdict, identity, share
+from lib.report.verdicts import above, below, identity, share
 
 
 def planted(effect, n=20):
@@ -219,27 +231,27 @@ report = Report("04-judged")
 %% code
 exact = identity([1e-9, 2e-9], 1e-6, **about("the map is the formula's (identity)"))
 yes = below(planted(-1.2), **about("area under the curve: the method < random, each map signed"))
-report.claim("JU-1", claim_verdict([yes, exact]))
+report.claim("JU-1", [yes, exact])
 %% code
 no = below(planted(1.5), **about("insertion: <b>mask</b> < Grad-CAM"))
 sure = above(planted(0.9), **about("insertion: mask > gradient"))
 open_ = above(planted(0.3), 0.1, **about("insertion: mask > occlusion"))
-report.claim("JU-2", claim_verdict([sure, no, open_]))
+report.claim("JU-2", [sure, no, open_])
 %% code
-report.claim("JU-3", claim_verdict([share(3, 40, 0.5, **about("share restored > 0.5"))]))
+report.claim("JU-3", [share(3, 40, 0.5, **about("share restored > 0.5"))])
 %% code
 few, flat = above(planted(1, 6), **about("on mosaics")), above([0.2] * 12, **about("on digits"))
 why = above(planted(2), core=False, **about("the reason that the document gives"))
-report.claim("JU-4", claim_verdict([above(planted(0.3), **about("on photos")), few, flat, why]))
+report.claim("JU-4", [above(planted(0.3), **about("on photos")), few, flat, why])
 %% code
 edges = above(planted(-0.1), **about("mask > edge detector"))
 gated = [above(planted(3), gate=edges, **about("accuracy: mask > gradient"))]
 gated.append(share(38, 40, 0.5, gate=[edges, yes], **about("accuracy > one half")))
-report.claim("JU-5", claim_verdict(gated))
+report.claim("JU-5", gated)
 %% code
 case = share(12, 40, 0.05, **about("share of wrong signs > 0.05"))
 other = above(planted(-1), **about("another case"))
-report.claim("JU-6", claim_verdict([case, other], existential=True))
+report.claim("JU-6", [case, other])
 %% markdown
 ## Verdict
 %% code remove-input
@@ -259,7 +271,8 @@ def cells_of(text: str) -> list[tuple[str, ...]]:
     return rows
 
 
-SAMPLE, QUICK, JUDGED = map(cells_of, (SAMPLE_TEXT, QUICK_TEXT, JUDGED_TEXT))
+TEXTS = (SAMPLE_TEXT, QUICK_TEXT, ROWS_TEXT, JUDGED_TEXT)
+SAMPLE, QUICK, WITH_ROWS, JUDGED = map(cells_of, TEXTS)
 
 
 def notebook(cells) -> dict:
@@ -297,7 +310,7 @@ def make_project(root: Path) -> Path:
 
 
 def make_judged(root: Path) -> Path:
-    """A project with one report of the second edition: each of its claims has another verdict."""
+    """A project whose one report judges claims by several parts: each has another verdict."""
     (root / "lib" / "core").mkdir(parents=True)
     (root / "lib" / "core" / "ledger.yaml").write_text(JUDGED_LEDGER, encoding="utf-8")
     write_notebook(root, "04-judged", JUDGED)
@@ -306,7 +319,7 @@ def make_judged(root: Path) -> Path:
 
 def environment() -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REPORT_", "MAKE"))}
-    return inherited | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return inherited | {"PYTHONPATH": str(ROOT)}
 
 
 def command(root: Path, *arguments: str) -> list[str]:
@@ -342,32 +355,57 @@ def kernel_of(root, builder, timeout=40):
     raise TimeoutError("no kernel")
 
 
-@functools.cache
-def plain_project() -> Path:
-    """A project, made once for all tests. Do not change it."""
-    root = Path(tempfile.mkdtemp(prefix="reports-test-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return make_project(root / "project")
-
-
-@functools.cache
-def built_project() -> Path:
-    """One whose two reports are built. Do not change it: copy it."""
-    root = copy(plain_project(), Path(tempfile.mkdtemp(dir=plain_project().parent)))
-    done = reports(root, "build", "01-sample", "02-brief")
-    assert done.returncode == 0, done.stdout + done.stderr
+def shared(name: str, make: Callable[[Path], object]) -> Path:
+    """A project that ``make`` fills in an empty folder, once for all tests. Do not change it."""
+    root = Path(os.environ["TESTS_SHARE"], name)
+    with FileLock(f"{root}.lock"):
+        if not root.exists():
+            aside = root.with_suffix(".part")
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            make(aside)
+            aside.rename(root)
     return root
 
 
-@functools.cache
+def plain_project() -> Path:
+    return shared("plain", make_project)
+
+
+def built_project() -> Path:
+    """One whose two reports are built."""
+    return shared("built", lambda root: built(make_project(root), "01-sample", "02-brief"))
+
+
 def judged_project() -> Path:
-    """The built project of `make_judged`, made once for all tests. Do not change it."""
-    root = Path(tempfile.mkdtemp(prefix="reports-test-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    make_judged(root / "project")
-    done = reports(root / "project", "build", "04-judged")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root / "project"
+    return shared("judged", lambda root: built(make_judged(root), "04-judged"))
+
+
+def built(root: Path, *arguments: str, **environ: str) -> None:
+    done = reports(root, "build", *arguments, timeout=600, **environ)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def smoke_project() -> Path:
+    """The notebooks and their parameters alone: nothing is written into the checkout."""
+
+    def make(root: Path) -> None:
+        for folder in ("notebooks", "params"):
+            shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns(".*"))
+        shutil.copy(ROOT / "tests/nbval.cfg", root)
+
+    return shared("smoke", make)
+
+
+def smoke_report(slug: str) -> Path:
+    """The project of the smoke profile, where this report is built; what it kept serves others."""
+    root = smoke_project()
+    built(root, slug, "--profile", "smoke", "--no-index", **own_cache(root))
+    return root
+
+
+def own_cache(root: Path) -> dict[str, str]:
+    return {"REPORT_PROGRESS": "off", "ATTRIBUTION_CACHE": str(root / ".cache")}
 
 
 def copy_of_built(folder: Path) -> Path:

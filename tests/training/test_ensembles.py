@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from support.networks import relative
+from support.one_network import train_one
 from torch import nn
 
 from lib.core import draws
@@ -50,7 +51,7 @@ def test_the_ensemble_equals_one_network_at_a_time(attribution, bias):
         method = None if attribution is None else getattr(priors, attribution)
         if attribution == "expected_gradients":
             method = partial(expected_gradients_with_draws, epochs=iter(range(12)), key=i)
-        best, curve = priors.train_one(
+        best, curve = train_one(
             untrained.network(i), (x[i], y[i]), (xv[i], yv[i]),
             attribution=method, strength=strength, epochs=12, lr=1e-2,
         )  # fmt: skip
