@@ -228,8 +228,9 @@ def gallery(
     frames = {}
     for k, (choice, group) in enumerate(groups.items()):
         places = list(axes[k * lines : (k + 1) * lines].flat)[: len(group)]
-        frames[choice] = [(label(name), ax) for (name, _), ax in zip(group, places, strict=True)]
-        for (name, ax), tile in zip(frames[choice], tiles[k], strict=True):
+        cut = [(label(name), ax) for (name, _), ax in zip(group, places, strict=True)]
+        frames[label(choice)] = cut
+        for (name, ax), tile in zip(cut, tiles[k], strict=True):
             ax.set_title(name, fontsize=10, pad=2)
             ax.imshow(tile)
         turned = {"rotation": 90, "ha": "right", "va": "center", "ma": "center"}
