@@ -4,14 +4,26 @@ A notebook imports `open_lesson`, `figures` and the makers of parts. Imports any
 builder; PyTorch only with a lesson, so that a record by itself opens at once.
 """
 
-from typing import Any
+from __future__ import annotations
 
-__all__ = ["open_lesson"]
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lib.report.lesson import Lesson
 
 
-def __getattr__(name: str) -> Any:
-    if name != "open_lesson":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from lib.report.lesson import open_lesson
+def open_lesson(slug: str, parameters: Mapping[str, Any], *, claims: bool = True) -> Lesson:
+    """Open a report; load its network (if there is a ``classifier``) and its photos (``images``).
 
-    return open_lesson
+    Args:
+        slug: the notebook's name, as in the ledger.
+        parameters: the notebook's, by name: pass ``globals()``. Those that are used here are
+            ``seed``, ``device``, those of ``load_classifier`` (``classifier``, ``weights``) and of
+            ``load_images`` (``images``, ``labels``, ``boxes``, ``points``, ``limit``,
+            ``unreadable``). What was loaded goes into the provenance.
+        claims: whether it judges any.
+    """
+    from lib.report.lesson import opened
+
+    return opened(slug, parameters, claims)

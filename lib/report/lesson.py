@@ -88,17 +88,8 @@ class Lesson(Report):
         return vars(judgment) | numbers | verdicts | {"deciding": judgment.deciding}
 
 
-def open_lesson(slug: str, parameters: Mapping[str, Any], *, claims: bool = True) -> Lesson:
-    """Open a report; load its network (if there is a ``classifier``) and its photos (``images``).
-
-    Args:
-        slug: the notebook's name, as in the ledger.
-        parameters: the notebook's, by name: pass ``globals()``. Those that are used here are
-            ``seed``, ``device``, those of ``load_classifier`` (``classifier``, ``weights``) and of
-            ``load_images`` (``images``, ``labels``, ``boxes``, ``points``, ``limit``,
-            ``unreadable``). What was loaded goes into the provenance.
-        claims: whether it judges any.
-    """
+def opened(slug: str, parameters: Mapping[str, Any], claims: bool) -> Lesson:
+    """See :func:`lib.report.open_lesson`."""
     say.install()
     given = {name: parameters.get(name) for name in ("labels", "boxes", "points", "limit")}
     seed, device = parameters.get("seed", 0), parameters.get("device", "auto")
