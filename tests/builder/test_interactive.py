@@ -21,9 +21,7 @@ from lib.report import figures
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
-WITH_SLIDERS = [
-    p.stem for p in sorted(ROOT.glob("notebooks/*.ipynb")) if '"slider"' in p.read_text()
-]
+WITH_SLIDERS = [p.stem for p in sorted(ROOT.glob("notebooks/*.ipynb")) if "slider" in p.read_text()]
 SHADES = {"dark <b>": [0.1, 0.2, 0.3], "light": [0.7, 0.8, 0.9]}  # what is drawn, by choice
 LINES = pd.DataFrame({"x": [0, 1, 2] * 2, "y": [3.0, 5, 4, 1, 1, 2], "by": list("aaabbb")})
 PICTURE = "canvas => canvas.toDataURL()"
@@ -134,6 +132,26 @@ def test_the_pointer_reads_a_curve(chromium, path, dark):
         assert tip.inner_text() == name
     image.hover(position={"x": 2, "y": 2})
     assert not tip.is_visible()
+    assert chromium.complaints == []
+
+
+def test_what_is_wider_than_the_window_has_a_shadow(chromium, tmp_path):
+    sums = " + ".join(f"x_{{{k}}}" for k in range(40))
+    body, _ = render_body(
+        nbformat.from_dict(notebook([("markdown", f"$$a = b$$\n\n$${sums}$$")])), "."
+    )
+    file = tmp_path / "wide.html"
+    file.write_text(page.shell(f"<main>{body}</main>", title="Wide", kind="report"))
+    chromium.open(file, width=390)
+    short, long = chromium.page.locator(".formula").all()
+    edges = []
+    for end in (False, True):
+        if end:
+            long.evaluate("formula => { formula.scrollLeft = 1e6 }")
+        for formula in (short, long):
+            shot = Image.open(io.BytesIO(formula.screenshot())).convert("L")
+            edges.append([shot.getpixel((x, 3)) < 250 for x in (1, shot.width - 2)])
+    assert edges == [[False, False], [False, True], [False, False], [True, False]]
     assert chromium.complaints == []
 
 

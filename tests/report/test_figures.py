@@ -242,3 +242,33 @@ def test_a_canvas_is_shown_when_it_is_done_and_closed_when_it_is_not(shown):
     with pytest.raises(ZeroDivisionError), figures.canvas(caption="c", alt="a"):
         raise ZeroDivisionError
     assert len(shown) == 1 and not plt.get_fignums()
+
+
+def test_a_slider_knows_where_its_cells_are(shown):
+    shades = {"a_b": [0.1, 0.3, 0.5, 0.7, 0.9], "c": [0.9, 0.7, 0.5, 0.3, 0.1]}
+    cells = {
+        name: [(f"{s}", [torch.full((3, 20, 20), s), torch.rand(20, 20)]) for s in row]
+        for name, row in shades.items()
+    }
+    figures.gallery(cells, columns=3, slider="Shade", caption="c", alt="a")
+    ((data, rest),) = shown
+    picture = np.asarray(Image.open(io.BytesIO(data["image/jpeg"])).convert("L")) / 255
+    slider = rest["metadata"]["image/jpeg"]["slider"]
+    assert slider["name"] == "Shade" and list(slider["rows"]) == ["a b", "c"]
+    width, height = slider["size"]
+    for row, drawn in zip(slider["rows"].values(), shades.values(), strict=True):
+        for (name, x, y), shade in zip(row, drawn, strict=True):
+            left = picture[y + 1 : y + height - 1, x + 1 : x + width // 2 - 8]
+            assert name == f"{shade}" and np.abs(left - shade).max() < 0.05
+            assert picture[y + height + 3, x + 5] > 0.95  # and ends where the paper begins
+
+
+def test_the_points_of_a_curve_are_where_it_is_drawn(shown):
+    frame = pd.DataFrame({"method": "rise", "n": [1, 10, 100], "y": [2.0, 3, 1]})  # a black line
+    figures.curves(frame, x="n", y="y", unit=None, log="x", caption="c")
+    ((data, rest),) = shown
+    picture = np.asarray(Image.open(io.BytesIO(data["image/png"])).convert("L"))
+    points = rest["metadata"]["image/png"]["points"]
+    assert [name for name, _, _ in points] == ["RISE: 2 at 1", "RISE: 3 at 10", "RISE: 1 at 100"]
+    for _, x, y in points:
+        assert picture[y - 2 : y + 3, x - 2 : x + 3].min() < 60
