@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 def examples() -> dict:
     names: dict = {}
     exec("import pandas as pd\nfrom collections.abc import Mapping", names)
-    exec("from lib.evaluation.maps import maps_by_label, signed", names)
+    exec("from lib.evaluation.maps import asked_maps, signed", names)
     for block in BLOCKS:
         exec(block, names)
     return names
