@@ -32,7 +32,7 @@ def make(root, *arguments, python=sys.executable):
     inherited["PYTHONPATH"] = str(root)
     words = ["make", *arguments] + ([f"PYTHON={python}"] if python else [])
     return subprocess.run(
-        words, cwd=root, env=inherited, capture_output=True, text=True, timeout=120
+        words, cwd=root, env=inherited, capture_output=True, text=True, timeout=300
     )
 
 

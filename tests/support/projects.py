@@ -180,8 +180,7 @@ ROWS_TEXT = QUICK_TEXT.replace(
 """,
     """given = {"classifier": "efficientnet-lite0", "images": "embedded", "limit": 12}
 report = lesson = open_lesson("02-brief", given)
-options = {"methods": {"gradient": {}}, "conventions": ["signed"], "fills": ["uniform"]}
-rows = lesson.rows("removal", chunk=1, fractions=[0, 1], orders=["morf"], **options)
+rows = lesson.rows("removal", chunk=1, methods={"gradient": {}}, fractions=[0, 1])
 report.metric("mean", float(rows.select_dtypes("number").mean().mean()))
 """,
 )
