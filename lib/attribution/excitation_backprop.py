@@ -82,16 +82,16 @@ def probabilities(
     """What arrives at each unit of ``layer``: the maps above before any sum or clamp."""
     network = covered(classifier, _METHOD)
     walk = Walk(network, _rule)
-    end = network.graph.output_node().args[0]
+    end = network.graph.output_node().all_input_nodes[0]
     with torch.enable_grad():
         logits = walk.run(classifier.normalize(images.detach()).requires_grad_(True))
     copies.of_targets(logits, targets)  # refuses a target that does not exist
     top, start = logits, functional.one_hot(targets, logits.shape[1]).to(logits)
     if contrast:
-        last = network.get_submodule(end.target) if end.op == "call_module" else None
+        last = network.get_submodule(str(end.target)) if end.op == "call_module" else None
         if not isinstance(last, nn.Linear):
             raise ValueError(f"{classifier.name} does not end in a linear layer: no contrast")
-        top = walk.env[end.args[0]]
+        top = walk.env[end.all_input_nodes[0]]
         excited = [top.detach().clamp(min=0)]
         for_, against = (in_proportion(positive(last, k), excited, start)[0] for k in (1, -1))
         start = for_ - against
