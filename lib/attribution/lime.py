@@ -54,10 +54,12 @@ def lime(
     classifier,
     images: Float[Tensor, "n c h w"],
     targets: Int[Tensor, " n"],
+    *,
+    seed: int = 0,
     **options,
 ) -> Float[Tensor, "n 1 h w"]:
     """Each pixel's map value is the linear weight of its superpixel; see :func:`explain_lime`."""
-    found = explain_lime(classifier, images, targets, **options)
+    found = explain_lime(classifier, images, targets, seed=seed, **options)
     return torch.stack([explanation.map for explanation in found]).to(images)
 
 

@@ -25,6 +25,7 @@ def smoothgrad(
     targets: Int[Tensor, " n"],
     *,
     statistic: str = "mean",
+    seed: int = 0,
     **options,
 ) -> Float[Tensor, "n ..."]:
     r"""$A=\frac1n\sum_k M\big(x+\sigma\varepsilon_k\big)$, $\varepsilon_k\sim\mathcal N(0,I)$.
@@ -35,7 +36,7 @@ def smoothgrad(
     """
     if statistic not in STATISTICS:
         raise ValueError(f"statistic {statistic!r} is unknown; choose one of: {STATISTICS}")
-    moments = noisy_moments(classifier, images, targets, **options)
+    moments = noisy_moments(classifier, images, targets, seed=seed, **options)
     return moments[STATISTICS.index(statistic)]
 
 

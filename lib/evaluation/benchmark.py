@@ -42,7 +42,6 @@ def benchmark(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Dat
     """
     seed, drawn = parameters["seed"], parameters["drawn"]
     methods = {m: dict(options) for m, options in parameters["methods"].items()}
-    methods |= {m: {**methods[m], "seed": seed} for m in drawn}
 
     def explain(images: Tensor, chosen: Mapping) -> dict[str, Tensor]:
         return maps_by_label(classifier, images, photos.targets, chosen, seed=seed)
