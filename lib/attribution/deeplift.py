@@ -122,5 +122,6 @@ def _check(classifier) -> None:
 def _covers(node: fx.Node, layer: nn.Module | None) -> bool:
     if layer is not None or node.op == "get_attr":
         return layer is None or type(layer) in _LAYERS
-    signals = [source for source in node.all_input_nodes if source.op != "get_attr"]
+    given = (*node.args, *node.kwargs.values())  # x * x twice: all_input_nodes names it once
+    signals = [value for value in given if isinstance(value, fx.Node) and value.op != "get_attr"]
     return node.target in _CALLS or (node.target in _PRODUCTS and len(signals) == 1)

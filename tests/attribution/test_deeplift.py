@@ -115,12 +115,24 @@ class Gate(nn.Module):
         return self.head((x * torch.sigmoid(x)).mean((2, 3)))
 
 
+class Square(nn.Module):
+    def __init__(self, multiply):
+        super().__init__()
+        self.multiply, self.head = multiply, nn.Linear(784, 2)
+
+    def forward(self, x):
+        return self.head(self.multiply(x.flatten(1)))
+
+
 @pytest.mark.parametrize(
     ("network", "named"),
     [
         (Gate(), r"operation mul \(mul\)"),
+        (Square(lambda x: x * x), r"operation mul \(mul\)"),
+        (Square(lambda x: torch.mul(x, other=x)), r"operation mul \(mul\)"),
+        (Square(lambda x: x.mul(x)), r"operation mul \(mul\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.Softmax(1)), r"layer 2 \(Softmax\)"),
-        (small_networks.vision_transformer(), "operation|layer"),
+        (small_networks.vision_transformer(), r"not defined for operation eq \(eq\)"),
     ],
 )
 def test_what_the_rule_does_not_cover_is_named(network, named):
