@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lib import copies
+from lib.networks.operations import first_other
 
 # What passes a gradient on as it is. Anything else that is not a ReLU is refused.
 # fmt: off
@@ -109,28 +110,22 @@ def check_guidable(classifier) -> None:
         raise ValueError(
             f"guided backprop: {classifier.name} cannot be traced, so its ReLUs cannot be found"
         )
-    network, found = classifier.network, False
-    for node in network.graph.nodes:
-        if node.op == "call_module":
-            layer = network.get_submodule(node.target)
-            if _top(layer) is None and type(layer) not in _LAYERS:
-                _refuse(f"layer {node.target} ({type(layer).__name__})")
-            found = found or _top(layer) is not None
-        elif (node.op == "call_function" and node.target not in _FUNCTIONS) or (
-            node.op == "call_method" and node.target not in _METHODS
-        ):
-            _refuse(f"operation {node.name} ({getattr(node.target, '__name__', node.target)})")
-    if not found:
+    other = first_other(classifier.network, _covers)
+    if other is not None:
+        raise ValueError(f"guided backprop is defined for ReLU and ReLU6, not for {other}")
+    if not any(_top(layer) for layer in classifier.network.modules()):
         raise ValueError(
             f"guided backprop: {classifier.name} has no ReLU or ReLU6; the result would be its "
             "plain gradient"
         )
 
 
+def _covers(node: fx.Node, layer: nn.Module | None) -> bool:
+    if layer is not None:
+        return _top(layer) is not None or type(layer) in _LAYERS
+    return node.op == "get_attr" or node.target in _FUNCTIONS | _METHODS
+
+
 def _top(layer: nn.Module) -> float | None:
     """Where the activation is cut: infinity for ReLU, 6 for ReLU6, None for any other layer."""
     return {nn.ReLU: float("inf"), nn.ReLU6: 6.0}.get(type(layer))
-
-
-def _refuse(what: str) -> None:
-    raise ValueError(f"guided backprop is defined for ReLU and ReLU6, not for {what}")
