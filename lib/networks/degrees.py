@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from lib.networks import operations as ops
+
 # fmt: off
 _KEEP = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.LeakyReLU,
@@ -25,9 +27,7 @@ _RECTIFIERS = (nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus,
 _SQUASHING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Softmax, nn.LogSoftmax, nn.Softsign,
               nn.LogSigmoid)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LocalResponseNorm)
-_SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub,
-         "add", "add_", "sub", "sub_"}
-_ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+_SUMS = ops.SUMS | {operator.sub, operator.isub, torch.sub, "sub", "sub_"}
 _SAME = {torch.cat, torch.concat, torch.stack, torch.maximum, torch.minimum, torch.max, torch.min,
          "maximum", "minimum", "max", "min", "amax", "amin", torch.amax, torch.amin}
 _PRODUCTS = {operator.mul, operator.imul, torch.mul, operator.matmul, torch.matmul, torch.bmm,
@@ -170,7 +170,7 @@ def _call(node, inputs, degree, constant, broken) -> float:
         fixed = [a for a in terms if not isinstance(a, fx.Node) or a in constant]
         if fixed and len(fixed) < len(terms):
             minuend = not isinstance(terms[0], fx.Node) or terms[0] in constant
-            if minuend and target not in _ADDITIONS:  # 1 - x: no shift to leave out
+            if minuend and target not in ops.SUMS:  # 1 - x: no shift to leave out
                 broken(node, "unknown", "subtracts its input from a constant")
             else:
                 broken(node, "shift", f"adds the constant {fixed[0]}, which does not scale")

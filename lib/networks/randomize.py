@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from lib.core import draws
+from lib.networks.operations import WEIGHTED
 
-WEIGHTED = (nn.Conv2d, nn.Linear)
 DRAWS = ("shuffle", "normal")
 
 
