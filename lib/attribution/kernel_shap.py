@@ -63,7 +63,7 @@ def explain_kernel_shap(
     finite.
     """
     copies.check_inputs(classifier, images, targets)
-    if not isinstance(samples, int) or samples < 4:
+    if not isinstance(samples, int | np.integer) or isinstance(samples, bool) or samples < 4:
         raise ValueError(f"samples must be a whole number from 4, not {samples}")
     labels = superpixels(images, segments)
     counts = [int(label.max()) + 1 for label in labels]

@@ -120,7 +120,7 @@ def superpixel_scores(
     ``labels`` come from :func:`lib.copies.superpixels.superpixels`; every image has the same
     number of rows. Raises ``ValueError`` for scores that are not finite.
     """
-    engine = copies.Engine(classifier, images, targets, batch_size, "lime")
+    engine = copies.Engine(classifier, images, targets, batch_size, "superpixels")
     pixels = engine.pixels
     off = _filled(images.detach(), labels, fill).to(pixels)
     widest, samples = max(rows.shape[1] for rows in presence), len(presence[0])

@@ -74,7 +74,7 @@ def _numbered(labels: np.ndarray, shape: torch.Size, row: int) -> Int[Tensor, "h
     names, numbers = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
-            f"image {row}: the whole image is one superpixel; LIME needs at least two "
+            f"image {row}: the whole image is one superpixel; at least two are needed "
             "(pass segments='slic', or label maps of your own)"
         )
     return torch.from_numpy(numbers.reshape(shape).astype(np.int64))

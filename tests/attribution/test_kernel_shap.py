@@ -136,14 +136,25 @@ def test_real_network_and_photo(classifier, photos, pixels):
 
 
 @pytest.mark.usefixtures("unchecked")
+def test_a_whole_number_may_be_numpys(exact):
+    network = game(exact, odd)
+    ours = kernel_shap(network, IMAGE, TARGET, samples=np.int64(40), **OPTIONS)
+    assert torch.equal(ours, kernel_shap(network, IMAGE, TARGET, samples=40, **OPTIONS))
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"samples": 3}, "samples must be a whole number from 4, not 3"),
         ({"samples": 9.5}, "samples must be a whole number from 4"),
+        ({"samples": True}, "samples must be a whole number from 4, not True"),
         ({"score": "loss"}, "score 'loss' is unknown"),
         ({"fill": "pink"}, "fill 'pink' is unknown"),
-        ({"segments": tiles(100)}, "image 0: the whole image is one superpixel"),
+        (
+            {"segments": tiles(100)},
+            "image 0: the whole image is one superpixel; at least two are needed",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_error(exact, options, message):
