@@ -18,7 +18,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from lib.core import draws
-from lib.evaluation.correlation import ranks
+from lib.evaluation.correlation import correlation, ranks
 from lib.evaluation.maps import magnitude, maps_by_label, signed
 from lib.networks.randomize import randomized, weighted_layers
 
@@ -85,18 +85,17 @@ def _changed(
 def views(attribution: Float[Tensor, "n c h w"]) -> dict[str, np.ndarray]:
     """What :func:`similarity` compares of maps: made once for a map that is compared often.
 
-    Ranks of magnitudes and of signed values, and HOG, centered and of length 1 (or 0, where
-    nothing varies); ``ssim`` is the signed map over the 99th percentile of its size, within
-    [-1, 1].
+    Ranks of magnitudes and of signed values, and HOG; ``ssim`` is the signed map over the 99th
+    percentile of its size, within [-1, 1].
     """
     values = {"absolute": magnitude(attribution), "signed": signed(attribution)}
     flat = {name: maps.flatten(1).cpu().numpy() for name, maps in values.items()}
-    made = {name: _standard(ranks(maps)) for name, maps in flat.items()}
+    made = {name: ranks(maps) for name, maps in flat.items()}
     maps = values["signed"].cpu().numpy()
     size = np.percentile(np.abs(maps), 99, axis=(1, 2), keepdims=True)
     made["ssim"] = np.clip(maps / np.where(size > 0, size, 1), -1, 1).astype(float)
     cell = {"pixels_per_cell": [max(side // CELLS, 1) for side in maps.shape[1:]]}
-    made["hog"] = _standard(np.stack([hog(picture, **cell) for picture in made["ssim"]]))
+    made["hog"] = np.stack([hog(picture, **cell) for picture in made["ssim"]])
     return made
 
 
@@ -110,13 +109,8 @@ def similarity(
     histograms of oriented gradients. 1 for the same maps. A map that is constant ranks nothing,
     and is like none: its correlations are 0.
     """
-    found = {name: (one[name] * other[name]).sum(1) for name in ("absolute", "signed", "hog")}
+    flat = {name: np.stack([one[name], other[name]]) for name in ("absolute", "signed", "hog")}
+    found = {name: correlation(np.moveaxis(both, 0, -1), axis=1) for name, both in flat.items()}
     pairs = zip(one["ssim"], other["ssim"], strict=True)
     alike = [structural_similarity(a, b, data_range=2.0) for a, b in pairs]
     return {name: found.get(name, np.array(alike)) for name in MEASURES}
-
-
-def _standard(rows: np.ndarray) -> np.ndarray:
-    centered = rows - rows.mean(1, keepdims=True)
-    length = np.linalg.norm(centered, axis=1, keepdims=True)
-    return centered / np.where(length > 0, length, 1)
