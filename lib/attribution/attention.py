@@ -4,10 +4,11 @@ Abnar, Zuidema, *Quantifying attention flow in transformers*, ACL 2020 (rollout)
 :mod:`lib.attribution.grad_cam`'s. Both are for vision transformers as in Dosovitskiy et al., *An
 image is worth 16 x 16 words*, 2021: every token attends to all, a class token stands before one
 token for each cell of a grid of patches, and the class is read from it. In the graph, attention is
-``nn.MultiheadAttention`` and the grid the last spatial output before it.
+``nn.MultiheadAttention`` and the grid the last spatial output of the network.
 """
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,8 @@ from torch import Tensor, fx, nn
 from lib import copies
 from lib.attribution.cam import enlarge
 from lib.networks.layers import activations_and_gradients, spatial_layers
+
+_KNOWN: WeakKeyDictionary = WeakKeyDictionary()  # graph -> {shape of an image: its tokens or None}
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,24 @@ def attention_weights(
 
 
 def tokens_of(classifier, shape: tuple[int, ...], method: str) -> Tokens:
-    """The transformer's layers and grid for images of ``shape``, or one line that refuses."""
-    nodes = classifier.network.graph.nodes if classifier.is_graph else ()
+    """The transformer's layers and grid for images of ``shape``, or one line that refuses.
+
+    A blank image passes the network once for each shape, not at each call.
+    """
+    if classifier.is_graph:
+        known = _KNOWN.setdefault(classifier.network, {})
+        if shape not in known:
+            known[shape] = _find(classifier, shape)
+        if known[shape] is not None:
+            return known[shape]
+    raise ValueError(
+        f"{method} needs a vision transformer, in which a class token and a grid of patches attend "
+        f"to one another (torchvision's vit_*), which {classifier.name} is not"
+    )
+
+
+def _find(classifier, shape: tuple[int, ...]) -> Tokens | None:
+    nodes = classifier.network.graph.nodes
     layers = tuple(str(node.target) for node in nodes if _attends(classifier.network, node))
     if layers and (spatial := spatial_layers(classifier, shape)):
         _, height, width = list(spatial.values())[-1]
@@ -123,10 +142,7 @@ def tokens_of(classifier, shape: tuple[int, ...], method: str) -> Tokens:
         (first, *_), _ = attention_weights(classifier, blank, layers)
         if first.shape[1] == 1 + height * width:
             return Tokens(layers, (height, width))
-    raise ValueError(
-        f"{method} needs a vision transformer, in which a class token and a grid of patches attend "
-        f"to one another (torchvision's vit_*), which {classifier.name} is not"
-    )
+    return None
 
 
 def _attends(network: fx.GraphModule, node: fx.Node) -> bool:

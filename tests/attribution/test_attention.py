@@ -101,6 +101,17 @@ def test_maps_are_the_cells_enlarged(classifier_, images):
         assert relative(method(classifier_, images, TARGETS), enlarge(cells, (28, 28))) < 1e-9
 
 
+@pytest.mark.parametrize("method", [attention_rollout, token_grad_cam])
+def test_a_second_map_costs_one_pass(method, classifier_, images, monkeypatch):
+    first = method(classifier_, images, TARGETS)
+    passed, run = [], torch.fx.Interpreter.run
+    monkeypatch.setattr(
+        torch.fx.Interpreter, "run", lambda *a, **k: passed.append(len(a[1])) or run(*a, **k)
+    )
+    assert relative(method(classifier_, images, TARGETS), first) < 1e-9
+    assert passed == [len(images)]
+
+
 @pytest.mark.slow
 def test_a_transformer_trained_on_the_digits():
     task = load_task()
