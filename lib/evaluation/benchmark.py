@@ -25,7 +25,8 @@ def benchmark(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Dat
 
     ``parameters``:
 
-        methods: by label (:func:`lib.evaluation.maps.maps_by_label`).
+        methods: by label (:func:`lib.evaluation.maps.maps_by_label`), each on its own: none that
+            is ``times_input`` of another.
         magnitude: those of them that are sensitivities: ranked by magnitude, and times the pixels
             where a contribution is asked. The others are contributions, signed.
         drawn: those of them that draw random numbers.
@@ -38,10 +39,11 @@ def benchmark(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Dat
     One row per image x method x measure, with its ``value``: ``morf`` and ``lerf`` with each fill,
     ``deletion`` and ``insertion`` (areas under the probability), ``KPM`` to ``RAM``, ``pointing``
     and ``energy`` (images with a box), ``infidelity``, ``max-sensitivity``, and ``redrawn``, the
-    rank correlation with the map of another seed. NaN where a map is zero everywhere.
+    rank correlation with the map of another seed, 1 for a method that draws nothing. Where a map is
+    zero everywhere the last two, ``pointing`` and ``energy`` are NaN.
     """
     seed, drawn = parameters["seed"], parameters["drawn"]
-    methods = {m: dict(options) for m, options in parameters["methods"].items()}
+    methods = parameters["methods"]
 
     def explain(images: Tensor, chosen: Mapping) -> dict[str, Tensor]:
         return maps_by_label(classifier, images, photos.targets, chosen, seed=seed)
@@ -54,16 +56,21 @@ def benchmark(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.Dat
     given = (classifier, pixels, photos.targets)
     found = [*_removed(given, ranked, parameters), *_masked(given, maps, parameters)]
     found += _foretold(given, maps, parameters)
-    again = explain(pixels, {m: {**methods[m], "seed": seed + 1} for m in drawn}) if drawn else {}
-    for m, options in methods.items():
+    others = {m: {**methods[m], "seed": methods[m].get("seed", seed) + 1} for m in drawn}
+    again = explain(pixels, others)
+    shaken = {name: parameters[name] for name in ("radius", "steps", "seed")}
+    for m, map_ in maps.items():
 
-        def alone(images: Tensor, m=m, options=options) -> Tensor:
-            return maps[m] if images is pixels else explain(images, {m: options})[m]
+        def alone(images: Tensor, m=m) -> Tensor:
+            return explain(images, {m: methods[m]})[m]
 
-        shaken = {name: parameters[name] for name in ("radius", "steps", "seed")}
-        found.append((m, "max-sensitivity", max_sensitivity(alone, pixels, empty="nan", **shaken)))
-        pair = torch.stack([ranked[m], values(again.get(m, maps[m]), m)], -1).flatten(1, 2)
-        found.append((m, "redrawn", rank_correlation(pair.double().numpy(), axis=1)))
+        moved = max_sensitivity(alone, pixels, maps=map_, empty="nan", **shaken)
+        found.append((m, "max-sensitivity", moved))
+        same = np.ones(len(pixels))
+        if m in drawn:
+            pair = torch.stack([ranked[m], values(again[m], m)], -1).flatten(1, 2)
+            same = rank_correlation(pair.numpy(), axis=1)
+        found.append((m, "redrawn", np.where(map_.flatten(1).any(1).cpu(), same, np.nan)))
     inside = inside_boxes(photos.instances, *pixels.shape[2:])
     boxed = inside.flatten(1).any(1)
     for m, map_ in ranked.items() if boxed.any() else ():
@@ -97,10 +104,12 @@ def _removed(given: tuple, ranked: dict[str, Tensor], parameters: Mapping) -> Va
 
 def _masked(given: tuple, maps: dict[str, Tensor], parameters: Mapping) -> Values:
     options = {"fractions": [f for f in parameters["fractions"] if f], "seed": parameters["seed"]}
-    for m, map_ in maps.items():
-        metrics = masking_metrics(masking_curves(*given, signed(map_), **options))
-        for name in METRICS:
-            yield m, name, metrics.sort_values("image")[name].to_numpy()
+    curves = [
+        masking_curves(*given, signed(map_), **options).assign(method=m) for m, map_ in maps.items()
+    ]
+    metrics = masking_metrics(pd.concat(curves), ["method", "image"])
+    for name in METRICS:
+        yield from _by_method(metrics, name, name)
 
 
 def _foretold(given: tuple, maps: dict[str, Tensor], parameters: Mapping) -> Values:

@@ -100,6 +100,7 @@ def max_sensitivity(
     explain: Callable[[Tensor], Tensor],
     images: Float[Tensor, "n c h w"],
     *,
+    maps: Tensor | None = None,
     radius: float = RADIUS,
     steps: int = 10,
     seed: int = 0,
@@ -109,15 +110,16 @@ def max_sensitivity(
 
     $\delta_k$ is uniform in $[-r,r]$ for every pixel, $r$ = ``radius`` in pixel units, drawn by
     (``seed``, image, k); the more steps, the closer to the maximum, from below. ``explain(images)``
-    gives maps ``(n, c, h, w)``. A method that draws by the image's pixels draws anew after each
-    step: its chance counts as sensitivity.
+    gives maps ``(n, c, h, w)``; ``maps`` are those of ``images``, where they are known. A method
+    that draws by the image's pixels draws anew after each step: its chance counts as sensitivity.
 
     Raises ``ValueError`` for less than one step, a negative radius and, unless ``empty`` is
     ``"nan"``, for a map that is zero everywhere.
     """
     if steps < 1 or not 0 <= radius < float("inf"):
         raise ValueError(f"steps must be at least 1 and radius not negative: {steps}, {radius}")
-    map_, keys = explain(images).flatten(1), draws.image_keys(images)
+    map_ = (explain(images) if maps is None else maps).flatten(1)
+    keys = draws.image_keys(images)
     size = map_.norm(dim=1)
     check_present(size > 0, empty, "value other than zero")
     moved = []

@@ -1,4 +1,4 @@
-"""From an attribution to one number per pixel, and what such a map must be to be measured."""
+"""Maps by name, one number per pixel from each, and what such a map must be to be measured."""
 
 import inspect
 from collections.abc import Mapping, Sequence

@@ -37,6 +37,7 @@ def removal(classifier, photos, pixels: Tensor, parameters: Mapping) -> pd.DataF
     asked = {**default, **parameters}
     given, seed = (classifier, pixels, photos.targets), parameters["seed"]
     maps = asked_maps(*given, parameters)
+    # LeRF of a map is MoRF of its negative: both orders are one call, which scores the ends once
     ranked = {
         (label, order, convention): sign * REDUCTIONS[convention](maps[label])
         for convention, labels in asked["conventions"].items()
@@ -128,7 +129,7 @@ def removal_curves(
     named = maps if isinstance(maps, Mapping) else {None: maps}
     if not named:
         raise ValueError("there is no map to remove pixels by")
-    label = f"removal ({order}, {fill if isinstance(fill, str) else 'own fill'})"
+    label = f"removal ({fill if isinstance(fill, str) else 'own fill'})"
     engine = copies.Engine(classifier, images, targets, batch_size, label)
     pixels, replace, keys = engine.pixels, _fill(fill), draws.image_keys(images)
     for values in named.values():
