@@ -255,7 +255,10 @@ def _is_float(value) -> bool:
 
 
 def _named(breaks: Sequence[Break], most: int = 6) -> str:
-    parts = [f"{found.layer} ({found.type}: {found.reason})" for found in breaks[:most]]
+    parts = []
+    for found in breaks[:most]:
+        kind = "" if found.layer.startswith(found.type) else f"{found.type}: "  # add_1 is an add
+        parts.append(f"{found.layer} ({kind}{found.reason})")
     more = f"; and {len(breaks) - most} more" if len(breaks) > most else ""
     return "; ".join(parts) + more
 

@@ -32,7 +32,8 @@ def first_other(
 ) -> str | None:
     """The first part of the graph that ``covers(node, layer)`` does not admit, as readers know it.
 
-    ``layer`` is the module that the node calls, if it calls one.
+    ``layer`` is the module that the node calls, if it calls one. An operation is told with what it
+    is given: a sum of two signals may be covered, and one with a number not.
     """
     for node in network.graph.nodes:
         layer = network.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -42,5 +43,6 @@ def first_other(
             return f"layer {node.target} ({type(layer).__name__})"
         if node.op == "get_attr":
             return f"the constant {node.target}"
-        return f"operation {node.name} ({getattr(node.target, '__name__', node.target)})"
+        given = [str(a) for a in node.args] + [f"{k}={a}" for k, a in node.kwargs.items()]
+        return f"operation {getattr(node.target, '__name__', node.target)}({', '.join(given)})"
     return None

@@ -150,7 +150,7 @@ class Untraceable(nn.Module):
         (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.SiLU()), r"2 \(SiLU\)"),
         (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.LeakyReLU()), r"2 \(LeakyReLU\)"),
         (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Softmax(1)), r"2 \(Softmax\)"),
-        (Clamped(), r"clamp \(clamp\)"),
+        (Clamped(), r"not for operation clamp\(relu\w*, max=2\)$"),
         (Untraceable(), "custom cannot be traced"),
     ],
 )
