@@ -15,7 +15,7 @@ from lib.data.images import load_images
 from lib.evaluation.correlation import ranks
 from lib.evaluation.maps import magnitude, signed
 from lib.evaluation.randomization import MEASURES, randomization, similarity, views
-from lib.networks.randomize import randomized, weighted_layers
+from lib.networks.randomize import weighted_layers
 
 METHODS = {"gradient": {}, "smoothgrad": {"samples": 2}, "edges": {}, "random": {}}
 CONTROLS = ["class", "step", "chance"]
@@ -69,11 +69,16 @@ def test_draws_are_seeded_and_cascades_contain_one_another(rows):
     assert abs(one[measures].iloc[:2] - other[measures].iloc[:2]).max(axis=None) > 1e-3
 
 
-@pytest.mark.parametrize("given", [{"ranges": [[0, 99]]}, {"controls": ["clas"]}])
-def test_bad_parameters_are_refused_in_one_line(rows, given):
-    with pytest.raises(ValueError, match=r"99|clas") as raised:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ranges": [[0, 99]]}, r"^range \[0, 99\) does not lie in \d+ layers$"),
+        ({"controls": ["clas"]}, r"^control 'clas' is unknown; choose of: class, step, chance$"),
+    ],
+)
+def test_bad_parameters_are_refused_in_one_line(rows, given, said):
+    with pytest.raises(ValueError, match=said):
         rows(**given)
-    assert "\n" not in str(raised.value)
 
 
 def test_the_network_is_untouched_even_when_a_method_fails(small, rows):
@@ -153,9 +158,3 @@ def test_quantus_agrees_layer_by_layer(small, two):
         broken.get_submodule(name).reset_parameters()
         ours = similarity(before, views(gradient(broken, pixels, targets)))["signed"]
         np.testing.assert_allclose(ours, theirs[name], atol=1e-4)
-
-
-def test_a_cascade_keeps_what_was_drawn_before(small):
-    one, two = randomized(small, 1, seed=3), randomized(small, 2, seed=3)
-    last = weighted_layers(small)[-1]
-    assert torch.equal(one.get_submodule(last).weight, two.get_submodule(last).weight)

@@ -36,6 +36,12 @@ def test_the_last_layers_are_shuffled_and_the_original_is_untouched(small, image
     assert not torch.equal(other(images), made(images))
 
 
+def test_a_cascade_keeps_what_was_drawn_before(small):
+    one, two = randomized(small, 1, seed=3), randomized(small, 2, seed=3)
+    last = weighted_layers(small)[-1]
+    assert torch.equal(one.get_submodule(last).weight, two.get_submodule(last).weight)
+
+
 def test_layers_by_name(small, images):
     first = weighted_layers(small)[0]
     old, new = weights(small), weights(randomized(small, [first]))
@@ -44,9 +50,16 @@ def test_layers_by_name(small, images):
     }
 
 
-@pytest.mark.parametrize("layers", [["nowhere"], 999, -1])
-def test_layers_that_are_not_there_are_refused(small, layers):
-    with pytest.raises(ValueError, match=r"nowhere|999|-1"):
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (["nowhere"], "^no layer with weights is named 'nowhere'$"),
+        (999, r"^the network has \d+ layers with weights, not 999$"),
+        (-1, r"^the network has \d+ layers with weights, not -1$"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused(small, layers, said):
+    with pytest.raises(ValueError, match=said):
         randomized(small, layers)
 
 
