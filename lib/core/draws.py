@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from operator import index
 from typing import SupportsIndex
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -52,11 +51,6 @@ def uniform(
 def permutation(seed: SupportsIndex, key: tuple[SupportsIndex, ...], n: int) -> Tensor:
     """A random order of ``range(n)`` for one key."""
     return torch.randperm(n, generator=generator(seed, *key))
-
-
-def numpy_generator(seed: int, *key: int) -> np.random.Generator:
-    """The same idea for NumPy and SciPy code."""
-    return np.random.default_rng([seed, *key])
 
 
 def _integer(content: bytes) -> int:
