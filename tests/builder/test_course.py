@@ -298,10 +298,3 @@ def test_the_readme_names_the_repository_by_the_same_address():
     badges = re.findall(r"\((https://(?:mybinder|colab)[^)]+)\)", readme)
     links = [link for link in badges if "badge" not in link]
     assert len(links) == 2 and all(f"/{name}/" in link for link in links)
-
-
-def test_the_cards_are_of_the_pinned_versions():
-    cards = (ROOT / "docs/cards.md").read_text(encoding="utf-8")
-    named = re.findall(r"package `([\w-]+)` ([\d.]+\d)", cards)
-    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert len(named) == 4 and all(f"{name}=={version}" in pins for name, version in named)
