@@ -344,7 +344,7 @@ def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
         ("JU-2", ["A paper &amp; its notebook, 2017", "<dt>mask</dt><dd>−44.0, 50,000</dd>"]),
         (
             "JU-2",
-            ["If more photos turn out like these, ", "These 20 would most likely have shown a "],
+            ["If more photos turn out like these, ", " that 20 would most likely have shown is "],
         ),
         ("JU-3", ["1 part: 1 contradicted", "n = 40 photos"]),
         ("JU-4", ["too few: no spread", "too few: 6 of at least 10", "decides nothing"]),
