@@ -17,7 +17,7 @@ from lib.builder.build import put_in_place
 from lib.builder.check import page_problems
 from lib.builder.compare import compare
 from lib.builder.parameters import shorten
-from lib.builder.provenance import git
+from lib.builder.provenance import GitFailed, ask_git
 from lib.builder.workspace import CUSTOM, Project, UsageError
 
 # what says how the numbers were made; parameters have a table of their own
@@ -34,14 +34,16 @@ def _texts(project: Project, side: str) -> dict[str, str]:
     if not colon or side.startswith("-"):
         raise UsageError(f"{shorten(side)}: no such file or folder (or REVISION:reports/default)")
     names = [inside]
-    if not inside.endswith(".json"):
-        tree = f"{revision}:./{inside}"
-        names = (git(project.root, "ls-tree", "-z", "--name-only", tree) or "").split("\0")
-        names = [f"{inside.rstrip('/')}/{name}" for name in names if name.endswith(".json")]
-    texts = {Path(name).name: git(project.root, "show", f"{revision}:./{name}") for name in names}
-    if None in texts.values():
-        raise UsageError(f"{shorten(side)}: git knows of no such file")
-    return texts
+    try:
+        if not inside.endswith(".json"):
+            tree = f"{revision}:./{inside}"
+            names = ask_git(project.root, "ls-tree", "-z", "--name-only", tree).split("\0")
+            names = [f"{inside.rstrip('/')}/{name}" for name in names if name.endswith(".json")]
+        shown = [ask_git(project.root, "show", f"{revision}:./{name}") for name in names]
+    except GitFailed as failure:
+        words = f"git knows of no such file or folder: {failure}"
+        raise UsageError(f"{shorten(side)}: {words}") from None
+    return {Path(name).name: text for name, text in zip(names, shown, strict=True)}
 
 
 def read_side(project: Project, side: str) -> dict[str, dict[str, Any]]:
