@@ -56,7 +56,7 @@ def _fault(answer: Any, expected: Any, within: float) -> str:
     """What is wrong with an answer, without giving the right one away; nothing if it is right."""
     given, right = _numbers(answer), _numbers(expected)
     if right is None:
-        same = np.array_equal(np.asarray(answer), np.asarray(expected))
+        same = np.array_equal(answer, expected)
         return "" if same else "look again at what the exercise asks for"
     if given is None:
         return f"a number is asked for, and this is of type `{type(answer).__name__}`"
