@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 
 from lib.builder import page
 from lib.builder.build import put_in_place
-from lib.builder.check import page_problems
+from lib.builder.check import sound
 from lib.builder.compare import compare
 from lib.builder.parameters import shorten
 from lib.builder.provenance import GitFailed, ask_git
@@ -141,9 +141,7 @@ def write_comparison(project: Project, a: str, b: str) -> tuple[Path, bool]:
         body = page.fill("compare", a=a, b=b, reports=reports, alone=alone)
     except (AttributeError, KeyError, TypeError, ValueError, TemplateError) as error:
         raise UsageError(f"results of another version cannot be compared: {error}") from None
-    html = page.shell(body, title=f"{a} and {b}", kind="index")
-    if problems := page_problems(html):
-        raise RuntimeError("compare.html: " + "; ".join(problems))
+    html = sound("compare.html", page.shell(body, title=f"{a} and {b}", kind="index"))
     path = project.folder(CUSTOM) / "compare.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     put_in_place([(html, path)])

@@ -22,8 +22,8 @@ from ruamel.yaml import YAML, YAMLError
 
 from lib.builder import handouts, page
 from lib.builder.build import put_in_place
-from lib.builder.check import page_problems
-from lib.builder.markdown import trusted_inline
+from lib.builder.check import sound
+from lib.builder.markdown import bare, trusted_inline
 from lib.builder.overrides import load_notebook, title_and_question
 from lib.builder.pair import damage, read_results
 from lib.builder.workspace import Project, UsageError
@@ -66,7 +66,7 @@ class Chapter:
 
 def inline(text: str) -> str:
     """A line of Markdown as HTML."""
-    return trusted_inline(text).strip().removeprefix("<p>").removesuffix("</p>")
+    return bare(trusted_inline(text))
 
 
 def _figure(html: str) -> tuple[str, str]:
@@ -231,8 +231,8 @@ def write_course(project: Project, folder: Path, data: Path = DATA) -> int:
     )
     body = re.sub(r'href="([\w-]+)\.html"', r'href="#\1"', body)  # of a report: its sheet
     files.append((page.shell(body, title="The course", kind="course"), folder / "index.html"))
-    for html, file in files:
-        if file.suffix == ".html" and (problems := page_problems(html)):
-            raise RuntimeError(f"{file.name}: {'; '.join(problems)}")
+    for text, file in files:
+        if file.suffix == ".html":
+            sound(file.name, text)
     put_in_place(files)
     return len(slugs)

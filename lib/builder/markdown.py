@@ -86,6 +86,11 @@ def untrusted(source: str, contents: Contents) -> str:
     return MarkdownWithMath(renderer=renderer).render(source)
 
 
+def bare(html: str) -> str:
+    """The one paragraph that was rendered, without its ``<p>``: to stand within a line."""
+    return html.strip().removeprefix("<p>").removesuffix("</p>")
+
+
 def plain(source: str) -> str:
     """The text of a notebook's own Markdown, for titles."""
     return " ".join(unescape(re.sub(r"<[^>]+>", "", trusted_inline(source))).split())

@@ -73,8 +73,7 @@ class _Body:
     def prose(self, text: str, built_here: bool) -> str:
         if built_here and (folded := _FOLDED.fullmatch(text)):
             summary, body = (markdown.untrusted(part, self.contents) for part in folded.groups())
-            summary = summary.strip().removeprefix("<p>").removesuffix("</p>")
-            return f"<details><summary>{summary}</summary>{body}</details>"
+            return f"<details><summary>{markdown.bare(summary)}</summary>{body}</details>"
         return markdown.untrusted(text, self.contents)
 
     def figure(self, mime: str, content: str, facts: dict[str, Any]) -> str:
@@ -109,8 +108,7 @@ class _Body:
 
     def inline(self, text: str) -> str:
         """A caption: Markdown of one paragraph (formulas too); HTML in it is text."""
-        html = markdown.untrusted(text, self.contents).strip()
-        return html.removeprefix("<p>").removesuffix("</p>")
+        return markdown.bare(markdown.untrusted(text, self.contents))
 
     def numbered(self, html: str) -> str:
         mark = '<span class="nr"></span>'

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from support.projects import built_project, copy_of_built, judged_project, notebook, reports
 
-from lib.builder.check import page_problems
+from lib.builder.check import page_problems, sound
 from lib.builder.markdown import Contents, trusted, untrusted
 from lib.builder.mathml import mathml
 from lib.builder.overrides import title_and_question
@@ -265,6 +265,8 @@ def test_pictures_beside_the_notebook_are_embedded(tmp_path):
 )
 def test_the_check_finds(html, says):
     assert says in " ".join(page_problems(html))
+    with pytest.raises(RuntimeError, match=r"^x\.html: "):
+        sound("x.html", html)
 
 
 def test_the_check_lets_ordinary_pages_pass():
