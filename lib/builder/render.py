@@ -85,7 +85,7 @@ class _Body:
                     f"figure {self.figures} has no {name}: "
                     "every figure of lib.report.figures takes alt= and caption="
                 )
-        photo = facts.get("photo") or mime == "image/jpeg"
+        photo = mime == "image/jpeg"
         if mime == "image/svg+xml":
             content = base64.b64encode("".join(content).encode())
         else:
