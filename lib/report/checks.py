@@ -8,7 +8,7 @@ from IPython import get_ipython
 from torch import Tensor
 
 from lib.core import markup
-from lib.core.sealed import opened
+from lib.core.sealed import unseal
 
 AGREE = 1e-3  # relative: sums in another order cost 1e-5 of a score, its maps ten times that
 
@@ -37,7 +37,7 @@ def check(answer: Any, expected: Any = None, within: float = 0.01, *, sealed: st
         text = "Not answered yet: put your answer in place of `None` and run the cell."
     elif sealed:
         names = dict(get_ipython().user_ns) | {"answer": answer, "check": check}
-        exec(compile(opened(sealed), "the exercise", "exec"), names)
+        exec(compile(unseal(sealed), "the exercise", "exec"), names)
         return
     else:
         fault = _fault(answer, expected, within)

@@ -21,7 +21,7 @@ from lib.builder.handouts import SET_UP, both, repository, without_answers
 from lib.builder.overrides import load_notebook, resolve_run
 from lib.builder.pair import damage
 from lib.builder.workspace import Project, UsageError
-from lib.core.sealed import opened, seal
+from lib.core.sealed import seal, unseal
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = Project(ROOT)
@@ -69,7 +69,7 @@ def test_a_students_notebook_gives_no_answer_away(slug):
     words = SEALED.findall(shown)
     assert len(words) == len(checks)
     for text, word in zip(checks, words, strict=True):
-        hidden = opened(word)
+        hidden = unseal(word)
         assert text.endswith("\n" + hidden) and "answer = None" in text.removesuffix(hidden)
         for line in hidden.splitlines():
             assert line not in shown.splitlines()
@@ -155,10 +155,10 @@ def test_stages():
 
 def test_a_sealed_answer_comes_back_whole_or_is_refused():
     code = 'x = "ä"\ncheck(answer, 1)\n'
-    assert opened(seal(code)) == code and re.fullmatch(r"[\w=-]+", seal(code))
+    assert unseal(seal(code)) == code and re.fullmatch(r"[\w=-]+", seal(code))
     for word in (seal(code)[:-8], "x" + seal(code)[1:], "ä"):
         with pytest.raises(ValueError, match="take the cell anew"):
-            opened(word)
+            unseal(word)
 
 
 def execution(slug, notebook, folder):
@@ -182,7 +182,7 @@ def test_right_answers_to_07_pass_and_wrong_ones_are_told_why(tmp_path):
     for cell in notebook["cells"]:
         cells.append(cell)
         for word in SEALED.findall(cell["source"]):
-            right = ast.unparse(ast.parse(opened(word)).body[-1].value.args[1])
+            right = ast.unparse(ast.parse(unseal(word)).body[-1].value.args[1])
             for answer in (right, f"({right}) + 1", "'none'"):
                 text = cell["source"].replace("answer = None", f"answer = {answer}")
                 cells.append(cell | {"source": text, "id": f"try-{len(cells)}"})
