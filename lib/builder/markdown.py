@@ -9,21 +9,23 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from lib.builder.mathml import mathml
 
+_TAKEN = ("claim-", "term-")  # ids of the page's own begin so
+
 
 class Contents:
     """The headings of a page, in order, each with an id of its own."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, str]] = []  # level, id, plain text
-        self._ids: set[str] = {"top", "contents", "provenance", "parameters"}
+        self._ids: set[str] = {"top", "contents", "provenance", "parameters", "terms"}
 
     def add(self, level: int, html: str) -> str:
         text = re.sub(r"<annotation.*?</annotation>|<[^>]+>", "", html)
         base = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
         name, n = base, 2
-        while name in self._ids or name.startswith("claim-"):
+        while name in self._ids or name.startswith(_TAKEN):
             name, n = f"{base}-{n}", n + 1
-            if base.startswith("claim-"):
+            if base.startswith(_TAKEN):
                 base = name = f"s-{base}"
         self._ids.add(name)
         self.entries.append((level, name, text))

@@ -22,6 +22,7 @@ from traitlets.config import Config
 from lib.builder import markdown, page
 from lib.builder.check import page_problems
 from lib.builder.execute import INJECTED
+from lib.builder.glossary import DATA, entries, read_data, used
 from lib.builder.mathml import mathml
 from lib.builder.overrides import Run
 from lib.builder.pair import elsewhere, turned
@@ -183,6 +184,7 @@ def render(run: Run, notebook: Any, results: dict[str, Any]) -> tuple[str, list[
         question=markdown.trusted_inline(question),
         contents=[entry for entry in body.contents.entries if entry[0] <= 3],
         body=html,
+        glossary=entries(used(html, read_data(DATA)[0])),
         provenance=page.provenance_rows(results["provenance"]),
     )
     whole = page.shell(

@@ -15,8 +15,9 @@ from support.browser import browser
 from support.projects import environment, plain_project, reports
 
 from lib.builder.check import page_problems
-from lib.builder.course import DATA, linked, read_data, stages, write_course
+from lib.builder.course import stages, write_course
 from lib.builder.execute import execute
+from lib.builder.glossary import DATA, linked, read_data, used
 from lib.builder.handouts import SET_UP, both, repository, without_answers
 from lib.builder.overrides import load_notebook, resolve_run
 from lib.builder.pair import damage
@@ -147,6 +148,13 @@ def test_a_term_is_linked_once_and_not_inside_code_or_formulas():
         'a <b><a class="term" href="#term-gradient">gradient</a></b> &lt;map&gt;</p>'
     )
     assert linked("<i>gradient</i>", glossary, but="gradient") == "<i>gradient</i>"
+
+
+def test_terms_are_used_where_the_text_has_a_form_of_them():
+    glossary = {"map, heat map": "A picture.", "gradient": "A slope.", "mask": "A hole."}
+    html = '<h2>Mask</h2><p title="mask">Heat\nmaps, unmasked</p><pre>x = <i>mask</i></pre>'
+    assert list(used(html, glossary)) == ["map, heat map"]
+    assert list(used("<b>Masks</b> of gradients", glossary)) == ["gradient", "mask"]
 
 
 def test_stages():

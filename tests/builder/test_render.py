@@ -8,6 +8,7 @@ import pytest
 from support.projects import built_project, copy_of_built, judged_project, notebook, reports
 
 from lib.builder.check import page_problems, sound
+from lib.builder.glossary import DATA, entries, read_data, used
 from lib.builder.markdown import Contents, trusted, untrusted
 from lib.builder.mathml import mathml
 from lib.builder.overrides import title_and_question
@@ -50,8 +51,23 @@ def test_nothing_is_loaded_and_nothing_runs(html):
     assert html.count("<!DOCTYPE html>") == 1
 
 
+def test_the_terms_of_a_page_are_explained_at_its_end(html):
+    whole, _ = read_data(DATA)
+    body = html[html.index("<article>") : html.index("</article>")]
+    terms = used(body, whole)
+    assert 0 < len(terms) < len(whole)
+    (shown,) = re.findall(r'(?s)<dl class="glossary">(.*?)</dl>', html)
+    assert re.findall(r'<dt id="([^"]+)">', shown) == [name for name, _, _ in entries(terms)]
+    assert html.index('<a href="#terms">') < html.index("</article>") < html.index('id="terms"')
+
+
+def test_headings_leave_the_ids_of_the_page_alone():
+    ids = [Contents().add(2, text) for text in ("Terms", "Term map", "Claim SG-1", "Maps")]
+    assert ids == ["terms-2", "s-term-map", "s-claim-sg-1", "maps"]
+
+
 def test_the_shell_is_small(html):
-    shell = re.sub(r"(?s)<article>.*</article>", "", html)
+    shell = re.sub(r"(?s)<article>.*</article>|<dl class=.glossary.*?</dl>", "", html)
     assert len(shell.encode()) < 20_000
 
 
