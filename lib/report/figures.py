@@ -242,7 +242,7 @@ def gallery(
     lines = -(-len(tiles[0]) // columns)  # of one group
     side = (WIDTH - left) / columns
     titles = {label(name) for group in groups.values() for name, _ in group}
-    letters, size = _fitted(titles, side - 0.05)
+    letters, size = _fitted(titles, side - 0.12)
     top = 0.21 + 0.17 * max(_wrapped(title, letters).count("\n") for title in titles)
     tall, rows = side * high / wide, lines * len(groups)
     height = rows * (tall + top)

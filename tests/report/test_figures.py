@@ -177,7 +177,6 @@ def test_maps_in_color_have_their_ends_and_their_zero_where_they_belong():
     ("name", "columns", "lines", "small"),
     [
         ("30 %", 4, 1, False),
-        ("30 %: 0.00 and 0.94", 4, 1, False),
         ("30 %: 0.00 and 0.9432", 4, 1, True),
         ("0.160, p = 0.84 uninteresting", 4, 2, False),
     ],
