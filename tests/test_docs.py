@@ -77,11 +77,21 @@ def reports_in(listed: str) -> set[str]:
     return {f"{k:02}" for first, last in ranges for k in range(int(first), int(last or first) + 1)}
 
 
-def test_the_photographs_card_names_every_report_that_shows_them():
-    card = CARDS.partition("## Twenty photographs")[2].partition("## ")[0]
-    named = reports_in(re.search(r"^\| used in \| (.+) \|$", card, re.MULTILINE)[1])
+@pytest.mark.parametrize(
+    ("card", "reads"),
+    [
+        ("Twenty photographs", r"^images: str|load_images\("),
+        ("Digits", r"^from lib\.data\.(digits|tasks) import"),
+        ("Faces", r"load_faces\("),
+        ("Survey", r"load_survey\("),
+    ],
+)
+def test_a_card_names_the_reports_that_read_its_data(card, reads):
+    text = CARDS.partition(f"## {card}\n")[2].partition("## ")[0]
+    named = reports_in(re.search(r"^\| used in \| (.+) \|$", text, re.MULTILINE)[1])
+    found = set()
     for path in ROOT.glob("notebooks/*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-        if re.search(r"^images\b", "".join(tagged[0]["source"]), re.MULTILINE):
-            assert path.name[:2] in named, path.name
+        code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        found |= {path.name[:2]} if re.search(reads, code, re.MULTILINE) else set()
+    assert named == found
