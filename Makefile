@@ -51,12 +51,15 @@ reports: $(SET_UP) ## render what is not current, or all of it anew [ANEW=1], an
 
 # the others reuse what 04 (networks, for 05) and 12 (masks, for 13 to 15) leave in the cache; then
 # the longest, so that no core waits at the end for the last one
-FIRST := $(foreach number,04 12 01 09 07 02 06 03 10,$(filter $(number)-%,$(SLUGS)))
+FIRST := $(foreach number,04 12 17 01 09 07 02 16 06 03 10,$(filter $(number)-%,$(SLUGS)))
 
 explain: $(SET_UP) ## explain a photo of yours [PHOTO=cat.jpg CLASS=tabby CLASSIFIER= WEIGHTS=]
-	@$(CLI) build 00-explain $(GIVEN) $(if $(PHOTO),--value "photo=$$PHOTO") \
-	  $(if $(CLASS),--value "label=$$CLASS") $(if $(CLASSIFIER),--value "classifier=$$CLASSIFIER") \
-	  $(if $(WEIGHTS),--value "weights=$$WEIGHTS")
+	@$(CLI) build 00-explain $(GIVEN)
+
+# by either name, a photo that is given is never ignored
+explain 00-explain: GIVEN += $(if $(PHOTO),--value "photo=$$PHOTO") \
+  $(if $(CLASS),--value "label=$$CLASS") $(if $(CLASSIFIER),--value "classifier=$$CLASSIFIER") \
+  $(if $(WEIGHTS),--value "weights=$$WEIGHTS")
 
 each: $(FIRST:%=each-%) $(SLUGS:%=each-%)
 

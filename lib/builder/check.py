@@ -82,3 +82,10 @@ def page_problems(html: str) -> list[str]:
     problems += [f"the id {name!r} is used {n} times" for name, n in reader.ids.items() if n > 1]
     problems += [f"a link leads nowhere: #{t}" for t in reader.targets if t not in reader.ids]
     return list(dict.fromkeys(problems))
+
+
+def sound(name: str, html: str) -> str:
+    """The page, if it is a good one. Raises ``RuntimeError``: the builder made another."""
+    if problems := page_problems(html):
+        raise RuntimeError(f"{name}: {'; '.join(problems)}")
+    return html

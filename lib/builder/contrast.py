@@ -14,10 +14,10 @@ from jinja2 import TemplateError
 
 from lib.builder import page
 from lib.builder.build import put_in_place
-from lib.builder.check import page_problems
+from lib.builder.check import sound
 from lib.builder.compare import compare
 from lib.builder.parameters import shorten
-from lib.builder.provenance import git
+from lib.builder.provenance import GitFailed, ask_git
 from lib.builder.workspace import CUSTOM, Project, UsageError
 
 # what says how the numbers were made; parameters have a table of their own
@@ -34,14 +34,16 @@ def _texts(project: Project, side: str) -> dict[str, str]:
     if not colon or side.startswith("-"):
         raise UsageError(f"{shorten(side)}: no such file or folder (or REVISION:reports/default)")
     names = [inside]
-    if not inside.endswith(".json"):
-        tree = f"{revision}:./{inside}"
-        names = (git(project.root, "ls-tree", "-z", "--name-only", tree) or "").split("\0")
-        names = [f"{inside.rstrip('/')}/{name}" for name in names if name.endswith(".json")]
-    texts = {Path(name).name: git(project.root, "show", f"{revision}:./{name}") for name in names}
-    if None in texts.values():
-        raise UsageError(f"{shorten(side)}: git knows of no such file")
-    return texts
+    try:
+        if not inside.endswith(".json"):
+            tree = f"{revision}:./{inside}"
+            names = ask_git(project.root, "ls-tree", "-z", "--name-only", tree).split("\0")
+            names = [f"{inside.rstrip('/')}/{name}" for name in names if name.endswith(".json")]
+        shown = [ask_git(project.root, "show", f"{revision}:./{name}") for name in names]
+    except GitFailed as failure:
+        words = f"git knows of no such file or folder: {failure}"
+        raise UsageError(f"{shorten(side)}: {words}") from None
+    return {Path(name).name: text for name, text in zip(names, shown, strict=True)}
 
 
 def read_side(project: Project, side: str) -> dict[str, dict[str, Any]]:
@@ -139,9 +141,7 @@ def write_comparison(project: Project, a: str, b: str) -> tuple[Path, bool]:
         body = page.fill("compare", a=a, b=b, reports=reports, alone=alone)
     except (AttributeError, KeyError, TypeError, ValueError, TemplateError) as error:
         raise UsageError(f"results of another version cannot be compared: {error}") from None
-    html = page.shell(body, title=f"{a} and {b}", kind="index")
-    if problems := page_problems(html):
-        raise RuntimeError("compare.html: " + "; ".join(problems))
+    html = sound("compare.html", page.shell(body, title=f"{a} and {b}", kind="index"))
     path = project.folder(CUSTOM) / "compare.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     put_in_place([(html, path)])

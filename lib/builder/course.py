@@ -18,18 +18,13 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
-
 from lib.builder import handouts, page
 from lib.builder.build import put_in_place
-from lib.builder.check import page_problems
-from lib.builder.markdown import trusted_inline
+from lib.builder.check import sound
+from lib.builder.glossary import DATA, SHEET, entries, inline, linked, read_data
 from lib.builder.overrides import load_notebook, title_and_question
 from lib.builder.pair import damage, read_results
 from lib.builder.workspace import Project, UsageError
-
-DATA = Path(__file__).with_name("course.yaml")
-SHEET = {"questions": ["ask", "hear"], "misconceptions": ["said", "so"]}
 
 _TIME = re.compile(r"^\*\*(\d+) minutes\.\*\* (.+)$", re.MULTILINE)
 _GOALS = re.compile(r"^\*\*You will learn\*\*\n+((?:- .+\n?)+)", re.MULTILINE)
@@ -43,7 +38,6 @@ _PIECE = re.compile(  # of a page's article: a heading, a formula, a paragraph, 
 _SENTENCE = re.compile(  # elements in it stay whole
     r"(?:<math\b.*?</math>|<(\w+)\b[^>]*>.*?</\1>|[^<])+?[.?!:](?=\s|$)", re.DOTALL
 )
-_WHOLE = re.compile(r"(<(?:math|a|code|h\d)\b.*?</(?:math|a|code|h\d)>|<[^>]+>)", re.DOTALL)
 _END = ("Exercises", "References")  # of what slides show
 
 
@@ -62,11 +56,6 @@ class Chapter:
     sections: list[dict[str, Any]]  # heading, lead, formulas, figures
     sheet: dict[str, list[dict[str, str]]]  # SHEET says what
     badges: dict[str, str]
-
-
-def inline(text: str) -> str:
-    """A line of Markdown as HTML."""
-    return trusted_inline(text).strip().removeprefix("<p>").removesuffix("</p>")
 
 
 def _figure(html: str) -> tuple[str, str]:
@@ -155,51 +144,6 @@ def stages(needs: dict[str, list[str]]) -> list[list[str]]:
     return found
 
 
-def anchor(term: str) -> str:
-    return "term-" + re.sub(r"[^a-z0-9]+", "-", term.lower()).strip("-")
-
-
-def linked(html: str, glossary: dict[str, str], site: str = "", but: str = "") -> str:
-    """The first mention of each term leads to the glossary; ``but`` is the term being explained."""
-    names = {form.lower(): term for term in glossary for form in term.split(", ")}
-    longest = sorted(map(re.escape, names), key=len, reverse=True)
-    mention, seen = re.compile(rf"\b({'|'.join(longest)})s?\b", re.IGNORECASE), {but}
-
-    def link(found: re.Match) -> str:
-        term = names[found[1].lower()]
-        if term in seen:
-            return found[0]
-        seen.add(term)
-        return f'<a class="term" href="{site}#{anchor(term)}">{found[0]}</a>'
-
-    pieces = _WHOLE.split(html)
-    pieces[::2] = [mention.sub(link, text) for text in pieces[::2]]
-    return "".join(pieces)
-
-
-def read_data(path: Path) -> tuple[dict[str, str], dict[str, dict[str, list[dict[str, str]]]]]:
-    """(glossary, sheets) of course.yaml.
-
-    Raises:
-        UsageError: it is not such a file; one line.
-    """
-    name = "glossary"
-    try:
-        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        if not all(isinstance(text, str) for text in data[name].values()):
-            raise TypeError("a term and its explanation")
-        for name in data["sheets"]:  # also for what is said of a failure
-            for part, fields in SHEET.items():
-                rows = data["sheets"][name][part]
-                if not all(list(row) == fields and all(row.values()) for row in rows):
-                    raise TypeError(f"{part}: expected {' and '.join(fields)} in each")
-    except YAMLError as error:
-        raise UsageError(f"{path.name}: {' '.join(str(error).split())}") from None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UsageError(f"{path.name}: {name}: {error}") from None
-    return data["glossary"], data["sheets"]
-
-
 def write_course(project: Project, folder: Path, data: Path = DATA) -> int:
     """Write the course into a folder; return how many reports are in it.
 
@@ -224,15 +168,12 @@ def write_course(project: Project, folder: Path, data: Path = DATA) -> int:
         path=stages({slug: shown.needs for slug, shown in chapters.items()}),
         chapters=chapters,
         sheets=[linked(page.fill("course_sheet", chapter=c), glossary) for c in chapters.values()],
-        glossary=[
-            (anchor(term), term, linked(inline(text), glossary, but=term))
-            for term, text in sorted(glossary.items(), key=lambda item: item[0].lower())
-        ],
+        glossary=entries(glossary),
     )
     body = re.sub(r'href="([\w-]+)\.html"', r'href="#\1"', body)  # of a report: its sheet
     files.append((page.shell(body, title="The course", kind="course"), folder / "index.html"))
-    for html, file in files:
-        if file.suffix == ".html" and (problems := page_problems(html)):
-            raise RuntimeError(f"{file.name}: {'; '.join(problems)}")
+    for text, file in files:
+        if file.suffix == ".html":
+            sound(file.name, text)
     put_in_place(files)
     return len(slugs)

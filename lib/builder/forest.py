@@ -1,6 +1,6 @@
 """The ledger as a picture: how far each part of each claim lies from its threshold, in its sd.
 
-One row a claim, one mark a core part; right of the line is what the document says. Effects beyond
+One row a claim, one mark a core part; right of the line is what the source says. Effects beyond
 +-REACH stand at the edge as arrows.
 """
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from lib.builder import page
 from lib.builder.build import locked, put_in_place
-from lib.builder.check import page_problems
+from lib.builder.check import sound
 from lib.builder.forest import REACH, forest
 from lib.builder.overrides import Run, load_notebook, resolve_run, title_and_question
 from lib.builder.pair import damage, elsewhere, read_results, turned
@@ -208,9 +208,7 @@ def index_page(project: Project, profile: str) -> tuple[str, dict[str, Card]]:
     )
     html = page.shell(body, title="Input attribution: the reports", kind="index")
     html = html.encode(errors="replace").decode()  # a file's name may be no text
-    if problems := page_problems(html):
-        raise RuntimeError("index.html: " + "; ".join(problems))
-    return html, cards
+    return sound("index.html", html), cards
 
 
 def write_index(project: Project, profile: str) -> dict[str, Card]:

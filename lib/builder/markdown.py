@@ -9,21 +9,23 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from lib.builder.mathml import mathml
 
+_TAKEN = ("claim-", "term-")  # ids of the page's own begin so
+
 
 class Contents:
     """The headings of a page, in order, each with an id of its own."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, str]] = []  # level, id, plain text
-        self._ids: set[str] = {"top", "contents", "provenance", "parameters"}
+        self._ids: set[str] = {"top", "contents", "provenance", "parameters", "terms"}
 
     def add(self, level: int, html: str) -> str:
         text = re.sub(r"<annotation.*?</annotation>|<[^>]+>", "", html)
         base = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
         name, n = base, 2
-        while name in self._ids or name.startswith("claim-"):
+        while name in self._ids or name.startswith(_TAKEN):
             name, n = f"{base}-{n}", n + 1
-            if base.startswith("claim-"):
+            if base.startswith(_TAKEN):
                 base = name = f"s-{base}"
         self._ids.add(name)
         self.entries.append((level, name, text))
@@ -84,6 +86,11 @@ def untrusted(source: str, contents: Contents) -> str:
     """Render Markdown that code produced: HTML in it is shown as text, links go to http(s) only."""
     renderer = Renderer(contents, escape=True, allow_harmful_protocols=False)
     return MarkdownWithMath(renderer=renderer).render(source)
+
+
+def bare(html: str) -> str:
+    """The one paragraph that was rendered, without its ``<p>``: to stand within a line."""
+    return html.strip().removeprefix("<p>").removesuffix("</p>")
 
 
 def plain(source: str) -> str:

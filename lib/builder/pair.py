@@ -16,7 +16,7 @@ from typing import Any
 
 from lib.builder.workspace import Project
 
-OTHERS = ("thousand", "thousand-lite2")  # profiles whose verdicts stand beside the default's
+OTHERS = ("thousand",)  # profiles whose verdicts stand beside the default's
 _META = re.compile(r'<meta name="build" content="([^"]*)"')
 
 

@@ -88,8 +88,16 @@ def content_hash(run: Run) -> str:
     return digest.hexdigest()
 
 
-def git(root: Path, *arguments: str) -> str | None:
-    """What git says of the repository around ``root``; None if it cannot say it."""
+class GitFailed(Exception):
+    """A question that git has no answer to: its own words, one line."""
+
+
+def ask_git(root: Path, *arguments: str) -> str:
+    """What git says of the repository around ``root``.
+
+    Raises:
+        GitFailed: it cannot say it.
+    """
     # a hook or an alias that calls make has set these for another repository
     ours = {k: v for k, v in os.environ.items() if k[:4] != "GIT_" or k.startswith("GIT_CONFIG")}
     try:
@@ -101,9 +109,18 @@ def git(root: Path, *arguments: str) -> str | None:
             encoding="utf-8",
             timeout=20,
         )
-    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired) as error:
+        raise GitFailed(" ".join(str(error).split())) from None
+    if done.returncode:
+        raise GitFailed(next(iter(done.stderr.splitlines()), f"exit code {done.returncode}"))
+    return done.stdout.rstrip("\n")
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """The same where no answer is one, too: None."""
+    with contextlib.suppress(GitFailed):
+        return ask_git(root, *arguments)
+    return None
 
 
 def git_state(root: Path) -> dict[str, Any]:

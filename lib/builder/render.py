@@ -22,6 +22,7 @@ from traitlets.config import Config
 from lib.builder import markdown, page
 from lib.builder.check import page_problems
 from lib.builder.execute import INJECTED
+from lib.builder.glossary import DATA, entries, read_data, used
 from lib.builder.mathml import mathml
 from lib.builder.overrides import Run
 from lib.builder.pair import elsewhere, turned
@@ -73,8 +74,7 @@ class _Body:
     def prose(self, text: str, built_here: bool) -> str:
         if built_here and (folded := _FOLDED.fullmatch(text)):
             summary, body = (markdown.untrusted(part, self.contents) for part in folded.groups())
-            summary = summary.strip().removeprefix("<p>").removesuffix("</p>")
-            return f"<details><summary>{summary}</summary>{body}</details>"
+            return f"<details><summary>{markdown.bare(summary)}</summary>{body}</details>"
         return markdown.untrusted(text, self.contents)
 
     def figure(self, mime: str, content: str, facts: dict[str, Any]) -> str:
@@ -86,7 +86,7 @@ class _Body:
                     f"figure {self.figures} has no {name}: "
                     "every figure of lib.report.figures takes alt= and caption="
                 )
-        photo = facts.get("photo") or mime == "image/jpeg"
+        photo = mime == "image/jpeg"
         if mime == "image/svg+xml":
             content = base64.b64encode("".join(content).encode())
         else:
@@ -109,8 +109,7 @@ class _Body:
 
     def inline(self, text: str) -> str:
         """A caption: Markdown of one paragraph (formulas too); HTML in it is text."""
-        html = markdown.untrusted(text, self.contents).strip()
-        return html.removeprefix("<p>").removesuffix("</p>")
+        return markdown.bare(markdown.untrusted(text, self.contents))
 
     def numbered(self, html: str) -> str:
         mark = '<span class="nr"></span>'
@@ -185,6 +184,7 @@ def render(run: Run, notebook: Any, results: dict[str, Any]) -> tuple[str, list[
         question=markdown.trusted_inline(question),
         contents=[entry for entry in body.contents.entries if entry[0] <= 3],
         body=html,
+        glossary=entries(used(html, read_data(DATA)[0])),
         provenance=page.provenance_rows(results["provenance"]),
     )
     whole = page.shell(

@@ -34,6 +34,7 @@ from lib.builder.overrides import Run, resolve_run
 from lib.builder.pair import OTHERS, damage, read_results
 from lib.builder.provenance import content_hash
 from lib.builder.workspace import CODE, CUSTOM, Project, ReportFailed, UsageError
+from lib.core.cache import cache_folder
 
 STATUSES = ("PASS", "CHANGED", "FAILED", "EDGE", "STALE", "ROWS", "WALL-CLOCK")
 LONG = (*OTHERS, "imagenet")  # profiles of hours
@@ -72,8 +73,7 @@ def _part(run: Run, old: dict[str, Any] | None, timeout: float | None, folder: P
         with build_folder(run.project, run.slug) as aside:
             options = {"threads": _threads(old), "timeout": timeout, "cache": folder / "cache"}
             if run.target in LONG:
-                usual = os.environ.get("ATTRIBUTION_CACHE") or CODE / ".cache"
-                options["rows"] = Path(usual) / "rows"
+                options["rows"] = cache_folder() / "rows"
             recorded = execute(run, aside, **options).results
         head = [plain(text) for text in run.head[:2]]
         facts = recorded.get("provenance", {}) | {"content_hash": content_hash(run)}

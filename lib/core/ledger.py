@@ -1,4 +1,4 @@
-"""The ledger: every claim that a source document makes, and the parts by which it is judged."""
+"""The ledger: every claim that a source makes, and the parts by which it is judged."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ def seal(code: str) -> str:
     return base64.urlsafe_b64encode(zlib.compress(code.encode(), 9)).decode()
 
 
-def opened(word: str) -> str:
+def unseal(word: str) -> str:
     """The code that was sealed.
 
     Raises:

@@ -23,6 +23,7 @@ from filelock import FileLock
 from torch import Tensor, fx, nn
 
 import lib
+from lib.core.cache import cache_folder
 
 _log = logging.getLogger(__name__)
 LIB = Path(lib.__file__).resolve().parent
@@ -61,7 +62,7 @@ def read(folder: str, key: str | None) -> bytes | None:
     """What was kept under ``key``, or ``None``: nothing was, or it is not what was written."""
     if key is None:
         return None
-    path = _root() / folder / key
+    path = cache_folder() / folder / key
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -77,7 +78,7 @@ def write(folder: str, key: str | None, content: bytes) -> None:
     """Keep ``content`` whole or not at all: a full disk or a read-only one costs a warning."""
     if key is None:
         return
-    path = _root() / folder / key
+    path = cache_folder() / folder / key
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside(path) as partial, open(partial, "xb") as file:
@@ -109,7 +110,7 @@ def read_tensors(
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if _form(found) == _form(like):
             return found
-    return refuse(_root() / folder / key, "holds something else")
+    return refuse(cache_folder() / folder / key, "holds something else")
 
 
 def write_tensors(folder: str, key: str | None, tensors: Mapping[str, Tensor]) -> None:
@@ -129,7 +130,7 @@ def alone(folder: str, key: str | None) -> Iterator[None]:
     with ExitStack() as stack:
         if key is not None:
             with suppress(OSError, NotImplementedError):  # no place for a lock, or a stopped holder
-                locks = _root() / "locks"
+                locks = cache_folder() / "locks"
                 locks.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(locks / f"{folder}-{key}", timeout=PATIENCE))
         yield
@@ -137,14 +138,9 @@ def alone(folder: str, key: str | None) -> Iterator[None]:
 
 def folder(name: str) -> Path:
     """A folder of the cache, made if it is not there: for files that a library has to open."""
-    path = _root() / name
+    path = cache_folder() / name
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _root() -> Path:
-    """``$ATTRIBUTION_CACHE``, or ``.cache`` beside lib."""
-    return Path(os.environ.get("ATTRIBUTION_CACHE") or LIB.parent / ".cache")
 
 
 def _seal(folder: str, key: str, content: bytes) -> bytes:

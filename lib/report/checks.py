@@ -8,7 +8,7 @@ from IPython import get_ipython
 from torch import Tensor
 
 from lib.core import markup
-from lib.core.sealed import opened
+from lib.core.sealed import unseal
 
 AGREE = 1e-3  # relative: sums in another order cost 1e-5 of a score, its maps ten times that
 
@@ -37,7 +37,7 @@ def check(answer: Any, expected: Any = None, within: float = 0.01, *, sealed: st
         text = "Not answered yet: put your answer in place of `None` and run the cell."
     elif sealed:
         names = dict(get_ipython().user_ns) | {"answer": answer, "check": check}
-        exec(compile(opened(sealed), "the exercise", "exec"), names)
+        exec(compile(unseal(sealed), "the exercise", "exec"), names)
         return
     else:
         fault = _fault(answer, expected, within)
@@ -56,7 +56,7 @@ def _fault(answer: Any, expected: Any, within: float) -> str:
     """What is wrong with an answer, without giving the right one away; nothing if it is right."""
     given, right = _numbers(answer), _numbers(expected)
     if right is None:
-        same = np.array_equal(np.asarray(answer), np.asarray(expected))
+        same = np.array_equal(answer, expected)
         return "" if same else "look again at what the exercise asks for"
     if given is None:
         return f"a number is asked for, and this is of type `{type(answer).__name__}`"

@@ -15,7 +15,7 @@ says it better. Bands and bars of error are the interval of :mod:`lib.report.sta
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
 from typing import Any
@@ -27,6 +27,7 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from lib.core import markup
@@ -38,9 +39,7 @@ from lib.report.looks import (
     GRAY,
     RED,
     WIDTH,
-    as_photo,
-    diverging,
-    heat,
+    in_color,
     label,
     line,
 )
@@ -48,6 +47,7 @@ from lib.report.looks import (
 DPI, PHOTO_DPI = 200, 150  # heat maps are noise to a compressor: pages have to stay small
 FINEST = 300  # dots per inch where a slider enlarges a small picture
 CSS_PER_INCH = 110  # how large a figure is shown on a wide screen
+TITLE, SMALLEST = 10, 8.5  # points of a gallery's titles: as a rule, and where they are long
 MARKS = 8  # so many values of a logarithmic axis are all marked
 TOLD = 12  # lines of a figure whose numbers the alt text gives
 NAMED = 500  # points of a figure whose values are shown under the pointer
@@ -88,7 +88,7 @@ def show(
         fig.set_dpi(dpi)
         fig.draw_without_rendering()  # now everything has its place
         box = fig.get_tightbbox().padded(0.05)
-        facts = {"alt": alt, "caption": caption, "cover": cover, "photo": photo}
+        facts = {"alt": alt, "caption": caption, "cover": cover}
         corner = box.x0 * dpi, box.y1 * dpi
         facts |= {"slider": _frames(slider, frames, corner)} if slider and frames else {}
         facts |= {"points": named} if (named := _named(points, corner)) else {}
@@ -170,9 +170,8 @@ def pictures(
     width of one in inches; without it the grid fills the page. Names of methods become labels.
     """
     count = max(len(row) for row in rows)
-    names = ["\n".join(wrap(label(name), 11)) for name in row_names]
+    names, left = _row_names(row_names)
     heads = [_wrapped(label(name), 58 // count) for name in columns]
-    left = 0.2 * max([1 + name.count("\n") for name in names], default=0)
     top = 0.19 * max([1 + head.count("\n") for head in heads], default=0) + 0.03
     cell = cell or (WIDTH - left) / count
     tall = cell * max(p.shape[-2] / p.shape[-1] for row in rows for p in row if p is not None)
@@ -185,7 +184,7 @@ def pictures(
             ax.grid(False)
             sns.despine(ax=ax, left=True, bottom=True)
             if c < len(row) and row[c] is not None:
-                _picture(ax, row[c], signed)
+                ax.imshow(in_color(row[c], signed))
             if r == 0 and c < len(heads):
                 ax.set_title(heads[c], fontsize=10 if count < 6 else 8.5, pad=3)
             if c == 0 and r < len(names):
@@ -193,9 +192,31 @@ def pictures(
     show(fig, caption=caption, alt=alt, photo=True, cover=cover)
 
 
+def _row_names(names: Iterable[str]) -> tuple[list[str], float]:
+    """Names in lines, to stand upright at the left, and the inches that they take."""
+    shown = ["\n".join(wrap(label(name), 11)) for name in names]
+    return shown, 0.2 * max((1 + name.count("\n") for name in shown if name), default=0)
+
+
 def _wrapped(name: str, width: int) -> str:
     """A name in lines of at most ``width`` letters where its words allow."""
     return "\n".join(wrap(name, max(width, 6), break_long_words=False))
+
+
+def _fitted(names: Collection[str], width: float) -> tuple[int, float]:
+    """How many letters a line may have and how many points, so that titles stay in so many inches.
+
+    Long ones become a little smaller; where that would be too small, they are broken into lines.
+    """
+
+    def size(letters: int) -> float:
+        lines = {line for name in names for line in _wrapped(name, letters).split("\n") if line}
+        wide = [TextPath((0, 0), line, size=TITLE).get_extents().width / 72 for line in lines]
+        return TITLE * width / max([width, *wide])
+
+    longest = max(map(len, names))
+    letters = next((n for n in range(longest, 6, -1) if size(n) >= SMALLEST), 6)
+    return letters, size(letters)
 
 
 def gallery(
@@ -215,12 +236,14 @@ def gallery(
     begins each on a row of its own: the page has a menu for them.
     """
     groups = dict(cells) if isinstance(cells, Mapping) else {"": cells}
-    names = ["\n".join(wrap(label(name), 11)) for name in groups]
+    names, left = _row_names(groups)
     tiles = [[_beside(shown) for _, shown in group] for group in groups.values()]
     high, wide = tiles[0][0].shape[:2]
     lines = -(-len(tiles[0]) // columns)  # of one group
-    left, top = 0.2 * max(1 + n.count("\n") if n else 0 for n in names), 0.21
     side = (WIDTH - left) / columns
+    titles = {label(name) for group in groups.values() for name, _ in group}
+    letters, size = _fitted(titles, side - 0.12)
+    top = 0.21 + 0.17 * max(_wrapped(title, letters).count("\n") for title in titles)
     tall, rows = side * high / wide, lines * len(groups)
     height = rows * (tall + top)
     fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
@@ -231,7 +254,7 @@ def gallery(
         cut = [(label(name), ax) for (name, _), ax in zip(group, places, strict=True)]
         frames[label(choice)] = cut
         for (name, ax), tile in zip(cut, tiles[k], strict=True):
-            ax.set_title(name, fontsize=10, pad=2)
+            ax.set_title(_wrapped(name, letters), fontsize=size, pad=3)
             ax.imshow(tile)
         turned = {"rotation": 90, "ha": "right", "va": "center", "ma": "center"}
         places[0].text(-0.02, 0.5, names[k], transform=places[0].transAxes, **turned)
@@ -252,21 +275,9 @@ def gallery(
 
 def _beside(shown: Any) -> np.ndarray:
     """Pictures side by side in color ``(H, W, 3)``, a little apart; or the one that is given."""
-    colors = [
-        as_photo(picture) if picture.ndim == 3 else plt.get_cmap("magma")(heat(picture))[..., :3]
-        for picture in (shown if isinstance(shown, (list, tuple)) else [shown])
-    ]
+    colors = [*map(in_color, shown if isinstance(shown, (list, tuple)) else [shown])]
     gap = np.ones((len(colors[0]), max(1, len(colors[0]) // 40), 3))
     return np.hstack([piece for color in colors for piece in (color, gap)][:-1])
-
-
-def _picture(ax: Axes, picture, signed: bool) -> None:
-    if picture.ndim == 3:
-        ax.imshow(as_photo(picture))
-    elif signed:
-        ax.imshow(diverging(picture), cmap="RdBu_r", vmin=-1, vmax=1)
-    else:
-        ax.imshow(heat(picture), cmap="magma", vmin=0, vmax=1)
 
 
 def curves(

@@ -117,11 +117,23 @@ def _finite(values: Tensor | np.ndarray) -> np.ndarray:
     return v
 
 
+def in_color(picture: Tensor | np.ndarray, signed: bool = False) -> np.ndarray:
+    """A picture as it is drawn, ``(H, W, 3)``: a photo as it is, a map by :func:`heat`.
+
+    Dark is 0 and bright the 99th percentile; ``signed`` by :func:`diverging`, blue negative and red
+    positive.
+    """
+    if picture.ndim == 3:
+        return as_photo(torch.as_tensor(picture))
+    shade = (1 + diverging(picture)) / 2 if signed else heat(picture)
+    return plt.get_cmap("RdBu_r" if signed else "magma")(shade)[..., :3]
+
+
 def overlay(image: Tensor, values: Tensor | np.ndarray, strength: float = 0.55) -> Tensor:
     """A photo ``(3, H, W)`` under a map: gray, with the map's :func:`heat` in color over it."""
-    tint = plt.get_cmap("magma")(heat(values))[..., :3]
     gray = as_photo(image.expand(3, -1, -1)).mean(-1, keepdims=True)
-    return torch.from_numpy((1 - strength) * gray + strength * tint).permute(2, 0, 1).float()
+    mixed = (1 - strength) * gray + strength * in_color(values)
+    return torch.from_numpy(mixed).permute(2, 0, 1).float()
 
 
 def outline(image: Tensor, box: Sequence[float], color: str = BLUE, width: int = 3) -> Tensor:

@@ -132,6 +132,7 @@ class Report:
         Raises:
             ValueError: not a claim of this report, recorded twice, not the parts that the ledger
                 declares, or a tolerance that does not go with `varies`.
+            TypeError: `n_within` is no whole number.
         """
         if name not in self._known:
             slug, known = self._results["report"], ", ".join(self._known)

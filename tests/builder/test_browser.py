@@ -116,7 +116,7 @@ def test_contents_links_scroll_to_their_headings(chromium, path):
         top, at_the_end = chromium.run(visit.replace("LINK", link))
         assert abs(top) < 60 or (at_the_end and 0 <= top < 500), link
     if path.name == "01-sample.html":
-        assert len(links) == 6
+        assert len(links) == 7
 
 
 def test_structure_for_screen_readers(chromium, path):

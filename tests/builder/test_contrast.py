@@ -84,13 +84,18 @@ def test_a_side_may_be_a_revision(tmp_path):
     assert folder == read_side(project, str(root / "reports/default"))
     one = read_side(project, "HEAD:reports/default/02-brief.json")
     assert one == {"02-brief": folder["02-brief"]}
+    for side in ("HAED:reports/default", "HAED:reports/default/02-brief.json"):
+        with pytest.raises(UsageError, match=r"git knows of no such.*: fatal: .*HAED"):
+            read_side(project, side)
+    with pytest.raises(UsageError, match="there are no results in it"):
+        read_side(project, "HEAD:notebooks")
 
 
 @pytest.mark.parametrize(
     "side, says",
     [
         ("nowhere", "no such file or folder"),
-        ("nowhere:reports", "there are no results in it"),
+        ("nowhere:reports", "git knows of no such"),
         ("nowhere:reports/a.json", "git knows of no such file"),
         ("--output=here x:y.json", "no such file or folder"),
         ("empty", "there are no results in it"),

@@ -15,13 +15,14 @@ from support.browser import browser
 from support.projects import environment, plain_project, reports
 
 from lib.builder.check import page_problems
-from lib.builder.course import DATA, linked, read_data, stages, write_course
+from lib.builder.course import stages, write_course
 from lib.builder.execute import execute
+from lib.builder.glossary import DATA, linked, read_data, used
 from lib.builder.handouts import SET_UP, both, repository, without_answers
 from lib.builder.overrides import load_notebook, resolve_run
 from lib.builder.pair import damage
 from lib.builder.workspace import Project, UsageError
-from lib.core.sealed import opened, seal
+from lib.core.sealed import seal, unseal
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = Project(ROOT)
@@ -69,7 +70,7 @@ def test_a_students_notebook_gives_no_answer_away(slug):
     words = SEALED.findall(shown)
     assert len(words) == len(checks)
     for text, word in zip(checks, words, strict=True):
-        hidden = opened(word)
+        hidden = unseal(word)
         assert text.endswith("\n" + hidden) and "answer = None" in text.removesuffix(hidden)
         for line in hidden.splitlines():
             assert line not in shown.splitlines()
@@ -149,16 +150,23 @@ def test_a_term_is_linked_once_and_not_inside_code_or_formulas():
     assert linked("<i>gradient</i>", glossary, but="gradient") == "<i>gradient</i>"
 
 
+def test_terms_are_used_where_the_text_has_a_form_of_them():
+    glossary = {"map, heat map": "A picture.", "gradient": "A slope.", "mask": "A hole."}
+    html = '<h2>Mask</h2><p title="mask">Heat\nmaps, unmasked</p><pre>x = <i>mask</i></pre>'
+    assert list(used(html, glossary)) == ["map, heat map"]
+    assert list(used("<b>Masks</b> of gradients", glossary)) == ["gradient", "mask"]
+
+
 def test_stages():
     assert stages({"a": [], "b": ["a"], "c": ["a"], "d": ["b"]}) == [["a"], ["b", "c"], ["d"]]
 
 
 def test_a_sealed_answer_comes_back_whole_or_is_refused():
     code = 'x = "ä"\ncheck(answer, 1)\n'
-    assert opened(seal(code)) == code and re.fullmatch(r"[\w=-]+", seal(code))
+    assert unseal(seal(code)) == code and re.fullmatch(r"[\w=-]+", seal(code))
     for word in (seal(code)[:-8], "x" + seal(code)[1:], "ä"):
         with pytest.raises(ValueError, match="take the cell anew"):
-            opened(word)
+            unseal(word)
 
 
 def execution(slug, notebook, folder):
@@ -182,7 +190,7 @@ def test_right_answers_to_07_pass_and_wrong_ones_are_told_why(tmp_path):
     for cell in notebook["cells"]:
         cells.append(cell)
         for word in SEALED.findall(cell["source"]):
-            right = ast.unparse(ast.parse(opened(word)).body[-1].value.args[1])
+            right = ast.unparse(ast.parse(unseal(word)).body[-1].value.args[1])
             for answer in (right, f"({right}) + 1", "'none'"):
                 text = cell["source"].replace("answer = None", f"answer = {answer}")
                 cells.append(cell | {"source": text, "id": f"try-{len(cells)}"})
@@ -298,10 +306,3 @@ def test_the_readme_names_the_repository_by_the_same_address():
     badges = re.findall(r"\((https://(?:mybinder|colab)[^)]+)\)", readme)
     links = [link for link in badges if "badge" not in link]
     assert len(links) == 2 and all(f"/{name}/" in link for link in links)
-
-
-def test_the_cards_are_of_the_pinned_versions():
-    cards = (ROOT / "docs/cards.md").read_text(encoding="utf-8")
-    named = re.findall(r"package `([\w-]+)` ([\d.]+\d)", cards)
-    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert len(named) == 4 and all(f"{name}=={version}" in pins for name, version in named)

@@ -74,6 +74,7 @@ def test_the_keyboard_moves_the_picture_and_its_value(chromium, path, width):
     slider = chromium.page.get_by_label("Brightness")
     canvas, value = (chromium.page.locator(tag) for tag in ("canvas", "output"))
     slider.focus()
+    assert value.inner_text() == "shade 0.2"  # the middle says more than either end
     for name, shades in SHADES.items():
         chromium.page.get_by_role("combobox").select_option(name)
         slider.press("Home")
@@ -164,6 +165,7 @@ def test_every_slider_of_the_reports(chromium, slug):
     assert boxes
     for box in boxes:
         slider, canvas, value = (box.locator(tag) for tag in ("input", "canvas", "output"))
+        slider.press("Home")
         seen = []
         for _ in range(int(slider.get_attribute("max")) + 1):
             seen.append((value.inner_text(), canvas.evaluate(PICTURE)))

@@ -117,6 +117,20 @@ def test_anew_makes_again_what_is_current(project, first):
     assert "02-brief  is current" in make(project, "brief", "ANEW=0").stdout
 
 
+@pytest.mark.parametrize("target", ["explain", "00-explain"])
+def test_a_photo_and_its_class_reach_the_builder_as_written(project, tmp_path, target):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/00-explain.ipynb").touch()
+    shutil.copy(project / "Makefile", tmp_path)
+    spy = tmp_path / "spy"
+    spy.write_text(f"#!{sys.executable}\nimport sys\nprint(*sys.argv[1:], sep='\\n')\n")
+    spy.chmod(0o755)
+    done = make(tmp_path, target, "PHOTO=my cat's #1.jpg", "CLASS=tiger cat", python=str(spy))
+    words = done.stdout.splitlines()
+    assert words[:6] == ["-m", "lib.builder", "build", "00-explain", "--profile", "default"]
+    assert words[6:] == ["--value", "photo=my cat's #1.jpg", "--value", "label=tiger cat"]
+
+
 @pytest.mark.parametrize(("profile", "words"), [("default", ""), ("smoke", " PROFILE=smoke")])
 def test_all_current_is_said_with_the_way_to_make_it_anew(tmp_path, profile, words):
     root = copy_of_built(tmp_path)

@@ -7,7 +7,8 @@ import nbformat
 import pytest
 from support.projects import built_project, copy_of_built, judged_project, notebook, reports
 
-from lib.builder.check import page_problems
+from lib.builder.check import page_problems, sound
+from lib.builder.glossary import DATA, entries, read_data, used
 from lib.builder.markdown import Contents, trusted, untrusted
 from lib.builder.mathml import mathml
 from lib.builder.overrides import title_and_question
@@ -50,8 +51,23 @@ def test_nothing_is_loaded_and_nothing_runs(html):
     assert html.count("<!DOCTYPE html>") == 1
 
 
+def test_the_terms_of_a_page_are_explained_at_its_end(html):
+    whole, _ = read_data(DATA)
+    body = html[html.index("<article>") : html.index("</article>")]
+    terms = used(body, whole)
+    assert 0 < len(terms) < len(whole)
+    (shown,) = re.findall(r'(?s)<dl class="glossary">(.*?)</dl>', html)
+    assert re.findall(r'<dt id="([^"]+)">', shown) == [name for name, _, _ in entries(terms)]
+    assert html.index('<a href="#terms">') < html.index("</article>") < html.index('id="terms"')
+
+
+def test_headings_leave_the_ids_of_the_page_alone():
+    ids = [Contents().add(2, text) for text in ("Terms", "Term map", "Claim SG-1", "Maps")]
+    assert ids == ["terms-2", "s-term-map", "s-claim-sg-1", "maps"]
+
+
 def test_the_shell_is_small(html):
-    shell = re.sub(r"(?s)<article>.*</article>", "", html)
+    shell = re.sub(r"(?s)<article>.*</article>|<dl class=.glossary.*?</dl>", "", html)
     assert len(shell.encode()) < 20_000
 
 
@@ -265,6 +281,8 @@ def test_pictures_beside_the_notebook_are_embedded(tmp_path):
 )
 def test_the_check_finds(html, says):
     assert says in " ".join(page_problems(html))
+    with pytest.raises(RuntimeError, match=r"^x\.html: "):
+        sound("x.html", html)
 
 
 def test_the_check_lets_ordinary_pages_pass():
@@ -344,7 +362,7 @@ def test_every_verdict_is_on_the_page_in_a_look_of_its_own(judged):
         ("JU-2", ["A paper &amp; its notebook, 2017", "<dt>mask</dt><dd>−44.0, 50,000</dd>"]),
         (
             "JU-2",
-            ["If more photos turn out like these, ", "These 20 would most likely have shown a "],
+            ["If more photos turn out like these, ", " that 20 would most likely have shown is "],
         ),
         ("JU-3", ["1 part: 1 contradicted", "n = 40 photos"]),
         ("JU-4", ["too few: no spread", "too few: 6 of at least 10", "decides nothing"]),

@@ -14,6 +14,7 @@ from support.networks import SmallNetwork, small_network
 from torch import nn
 
 from lib.core import store
+from lib.core.cache import cache_folder
 
 ZEROS = torch.zeros(4)
 STATE = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3)}
@@ -230,7 +231,7 @@ def test_a_cache_that_is_a_file_or_deleted_or_whose_entry_is_a_folder(root, capl
 
 def test_an_empty_variable_means_the_default(monkeypatch):
     monkeypatch.setenv("ATTRIBUTION_CACHE", "")
-    assert store._root() == Path(__file__).parents[2] / ".cache"
+    assert cache_folder() == Path(__file__).parents[2] / ".cache"
 
 
 def compute_alone(key: str, started, count) -> None:

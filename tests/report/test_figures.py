@@ -155,10 +155,49 @@ def test_pictures_draw_photos_maps_and_gaps(drawn):
     ]
     assert [ax.get_title() for ax in axes[:3]] == ["Photo", "Grad-CAM", "Negative"]
     assert axes[0].images[0].get_array().shape == (8, 8, 3)
-    one, two = (np.asarray(axes[k].images[0].get_array()) for k in (1, 2))
-    assert np.allclose(one, -two) and axes[1].images[0].get_clim() == (-1, 1)
+    for k, signed in ((1, heat), (2, -heat)):
+        colors = np.asarray(axes[k].images[0].get_array())
+        assert np.array_equal(colors, looks.in_color(signed, signed=True))
     (hot,) = drawn[1][0][0].images
-    assert hot.get_clim() == (0, 1) and hot.get_cmap().name == "magma"
+    assert np.array_equal(np.asarray(hot.get_array()), looks.in_color(heat))
+
+
+def test_maps_in_color_have_their_ends_and_their_zero_where_they_belong():
+    values = np.zeros((10, 10))
+    values[:2], values[-2:] = 1, -1
+    magma, both = plt.get_cmap("magma"), plt.get_cmap("RdBu_r")
+    assert np.allclose(looks.in_color(values)[[0, 9], 0], [magma(1.0)[:3], magma(0.0)[:3]])
+    drawn = looks.in_color(torch.from_numpy(values), signed=True)[[0, 5, 9], 0]
+    assert np.allclose(drawn, [both(x)[:3] for x in (1.0, 0.5, 0.0)])
+    photo = torch.rand(3, 4, 7)
+    assert np.array_equal(looks.in_color(photo), looks.as_photo(photo))
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "lines", "small"),
+    [
+        ("30 %", 4, 1, False),
+        ("30 %: 0.00 and 0.9432", 4, 1, True),
+        ("0.160, p = 0.84 uninteresting", 4, 2, False),
+    ],
+)
+def test_titles_of_a_gallery_stay_over_their_cells(shown, monkeypatch, name, columns, lines, small):
+    closed = []
+    monkeypatch.setattr(figures.plt, "close", closed.append)
+    cells = [(name, torch.rand(3, 20, 20))] * 6
+    figures.gallery(cells, columns=columns, slider="Step", caption="c", alt="a")
+    (fig,) = closed
+    titles = [ax.title for ax in fig.axes[:6]]
+    assert {text.get_text().count("\n") + 1 for text in titles} == {lines}
+    assert titles[0].get_fontsize() >= 8.5 and (titles[0].get_fontsize() < 10) == small
+    for text, ax in zip(titles, fig.axes, strict=False):
+        over, cell = text.get_window_extent(), ax.get_window_extent()
+        assert over.x0 >= cell.x0 - 1 and over.x1 <= cell.x1 + 1
+        assert over.y0 >= cell.y1 - 1
+    above, below = fig.axes[0].get_window_extent(), titles[columns].get_window_extent()
+    assert below.y1 <= above.y0  # the second row's titles under the first row's pictures
+    slider = shown[0][1]["metadata"]["image/jpeg"]["slider"]
+    assert {cell[0] for row in slider["rows"].values() for cell in row} == {name}
 
 
 def rows():

@@ -161,10 +161,11 @@ def test_a_trained_metric_has_an_interval_that_holds_it(report, facts, says):
     [
         ({"n_within": 2}, "takes no n_within="),
         ({"varies": "trained", "n_within": -1}, "not a count"),
+        ({"varies": "trained", "n_within": 0.5}, "integer"),
     ],
 )
 def test_n_may_differ_only_where_something_decides_it(report, facts, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((TypeError, ValueError), match=says):
         report.claim("JU-3", whole(), **facts)
 
 

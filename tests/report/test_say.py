@@ -103,6 +103,7 @@ def test_by_hand_and_library_agree_or_the_cell_fails():
         ([1.0, 2.0], 1.0, "the shape () is asked for, and this has (2,)"),
         ([1.0, 2.0], [1.0, 1.0], "1 of 2 numbers differ"),
         (["a", "b"], ["a", "c"], "Not yet"),
+        (["a", ["b"]], ["a", "b"], "Not yet"),
     ],
 )
 def test_exercises_say_whether_an_answer_is_right(monkeypatch, answer, expected, says):

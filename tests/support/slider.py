@@ -17,6 +17,7 @@ def film(page: Path, picture: Path, seconds: float = 0.9, width: int = 480) -> N
         tab.open(page, width=640)
         frames = tab.page.locator(".frames").first
         slider = frames.locator("input")
+        slider.press("Home")
         shots = []
         for _ in range(int(slider.get_attribute("max")) + 1):
             shot = Image.open(io.BytesIO(frames.screenshot())).convert("RGB")
