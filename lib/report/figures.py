@@ -411,8 +411,9 @@ def bars(
         ax.barh(row, value, color=line(name)["color"] if name in CONTROLS else BLUE, height=0.66)
         low, high = (errors or {}).get(name, (value, value))
         ax.plot([low, high], [row, row], color=BLACK, linewidth=1.5)
-        text = f" {markup.number(float(value))}"
-        ax.annotate(text, (max(value, high), row), va="center", fontsize=9.5)
+        end, side = (min(value, low), "right") if value < 0 else (max(value, high), "left")
+        text = f" {markup.number(float(value))} "
+        ax.annotate(text, (end, row), va="center", ha=side, fontsize=9.5)
     ax.set_yticks(range(len(values)), [label(name) for name in values])
     ax.set(xlabel=xlabel, xscale="log" if log else "linear")
     ax.invert_yaxis()
