@@ -14,7 +14,8 @@ from lib.core.ledger import LEDGER as FILE
 from lib.core.ledger import Claim, claims_of, load_ledger, q_values
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-NOTEBOOKS = {path.stem for path in FOLDER.glob("*.ipynb")} - {"00-explain"}  # which judges nothing
+JUDGE_NOTHING = {"00-explain", "18-ground-truth"}
+NOTEBOOKS = {path.stem for path in FOLDER.glob("*.ipynb")} - JUDGE_NOTHING
 LEDGER = load_ledger()
 DOCUMENTS = {"PR": 6, "SG": 7, "XG": 11, "LG": 16, "MP": 10}
 
